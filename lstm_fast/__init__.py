@@ -1,0 +1,1 @@
+"""Fast CPU inference for recurrent networks."""

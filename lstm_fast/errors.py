@@ -1,0 +1,41 @@
+"""Every error lstm_fast raises on purpose.
+
+One family under :class:`LstmFastError`, each class also a standard exception, so callers may catch either.
+A message says what was expected, what came, where, and what to do.
+"""
+
+
+class LstmFastError(Exception):
+    """Base of every error raised by lstm_fast."""
+
+
+class ModelFormatError(LstmFastError, ValueError):
+    """A model file is damaged, or its parts contradict one another."""
+
+
+class UnsupportedModelError(ModelFormatError):
+    """A valid model that uses something lstm_fast does not honour; the message names it and says what to do."""
+
+
+class ModelLimitError(ModelFormatError):
+    """A model file exceeds a safety limit; the message names the parameter that raises it."""
+
+
+class ShapeError(LstmFastError, ValueError):
+    """An array has the wrong rank or size, or ``lengths`` do not fit the input."""
+
+
+class IndexRangeError(ShapeError, IndexError):
+    """An integer input points outside the embedding table."""
+
+
+class DTypeError(LstmFastError, TypeError):
+    """An array has a dtype that the network cannot take without losing information."""
+
+
+class StateError(LstmFastError, RuntimeError):
+    """A recurrent state does not belong to this network or is in use."""
+
+
+class BackendError(LstmFastError, RuntimeError):
+    """A forced instruction set or backend that this CPU or this build lacks."""

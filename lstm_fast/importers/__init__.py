@@ -1,0 +1,1 @@
+"""From files and live models to :class:`~lstm_fast.spec.ModelSpec`."""

@@ -1,0 +1,113 @@
+"""The only place that knows how each source stacks its gates, lays out its kernels and splits its biases.
+
+Sources: PyTorch's ``nn.LSTM`` / ``nn.GRU`` documentation; Keras' ``LSTMCell`` and ``GRUCell``. Canonical order and
+layout are in :mod:`lstm_fast.spec`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..spec import GATES, SIGMOID, TANH, Activation, Cell
+
+#: Position in the source of each canonical gate.
+_ORDER = {
+    ("torch", "lstm"): (0, 1, 2, 3),
+    ("torch", "gru"): (1, 0, 2),
+    ("torch", "rnn"): (0,),
+    ("keras", "lstm"): (0, 1, 2, 3),
+    ("keras", "gru"): (0, 1, 2),
+    ("keras", "rnn"): (0,),
+}
+
+#: For people: how each source stacks its gates.
+GATE_NOTES = {
+    ("torch", "lstm"): "gates i,f,g,o",
+    ("torch", "gru"): "gates r,z,n -> z,r,n",
+    ("torch", "rnn"): "",
+    ("keras", "lstm"): "gates i,f,c,o; transposed",
+    ("keras", "gru"): "gates z,r,h; transposed",
+    ("keras", "rnn"): "transposed",
+}
+
+
+def torch_cell(
+    kind: str,
+    weight_ih: np.ndarray,
+    weight_hh: np.ndarray,
+    bias_ih: np.ndarray | None = None,
+    bias_hh: np.ndarray | None = None,
+    weight_hr: np.ndarray | None = None,
+    *,
+    activation: Activation = TANH,
+) -> Cell:
+    """A cell from PyTorch's arrays: weights (gates*H, in), biases (gates*H,) each or None.
+
+    Shapes are judged later, by ``ModelSpec.validate``, which names every tensor at fault; arrays whose first axis
+    does not divide into gates are passed on untouched for it to report.
+    """
+    bias, bias_hn = _sum_torch_bias(kind, bias_ih, bias_hh)
+    return Cell(
+        kind=kind,
+        weight_ih=_reorder("torch", kind, weight_ih),
+        weight_hh=_reorder("torch", kind, weight_hh),
+        bias=None if bias is None else _reorder("torch", kind, bias),
+        bias_hn=bias_hn,
+        weight_hr=None if weight_hr is None else np.ascontiguousarray(weight_hr),
+        activation=activation,
+    )
+
+
+def keras_cell(
+    kind: str,
+    kernel: np.ndarray,
+    recurrent_kernel: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    reset_after: bool = True,
+    gate_activation: Activation = SIGMOID,
+    activation: Activation = TANH,
+) -> Cell:
+    """A cell from Keras' arrays: kernels (in, gates*H); bias (gates*H,), or (2, 3*H) for a GRU with reset_after.
+
+    Keras uses ``activation`` twice in an LSTM, for the candidate and for the output.
+    """
+    bias_hn = None
+    if bias is not None and kind == "gru" and reset_after and bias.ndim == 2 and bias.shape[0] == 2:
+        bias_hn = np.ascontiguousarray(bias[1, 2 * (bias.shape[1] // 3) :])
+        bias = _sum_but_candidate(bias[0], bias[1])
+    return Cell(
+        kind=kind,
+        weight_ih=_reorder("keras", kind, kernel.T),
+        weight_hh=_reorder("keras", kind, recurrent_kernel.T),
+        bias=None if bias is None else _reorder("keras", kind, bias),
+        bias_hn=bias_hn,
+        reset_after=reset_after,
+        gate_activation=gate_activation,
+        activation=activation,
+        output_activation=activation,
+    )
+
+
+def _reorder(source: str, kind: str, stacked: np.ndarray) -> np.ndarray:
+    gates = len(GATES[kind])
+    if stacked.ndim == 0 or stacked.shape[0] % gates:
+        return stacked
+    parts = np.split(stacked, gates, axis=0)
+    return np.ascontiguousarray(np.concatenate([parts[p] for p in _ORDER[source, kind]], axis=0))
+
+
+def _sum_torch_bias(
+    kind: str, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if bias_ih is None or bias_hh is None or bias_ih.shape != bias_hh.shape:
+        return (bias_hh if bias_ih is None else bias_ih), None
+    if kind != "gru":
+        return bias_ih + bias_hh, None
+    return _sum_but_candidate(bias_ih, bias_hh), np.ascontiguousarray(bias_hh[2 * (len(bias_hh) // 3) :])
+
+
+def _sum_but_candidate(bias: np.ndarray, recurrent: np.ndarray) -> np.ndarray:
+    """Sum two GRU biases whose last third is the candidate's, leaving that third as the input bias alone."""
+    first = 2 * (len(bias) // 3)
+    return np.concatenate([bias[:first] + recurrent[:first], bias[first:]])
