@@ -1,1 +1,138 @@
-"""From files and live models to :class:`~lstm_fast.spec.ModelSpec`."""
+"""From files and live models to :class:`~lstm_fast.spec.ModelSpec`.
+
+:func:`load_spec` tells a file's kind by its content, never by its suffix, and hands it to the one importer that knows
+it. An importer is imported when it is needed; none imports the framework it reads for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+from ..errors import ModelFormatError, UnsupportedModelError
+from ..limits import Limits
+from ..spec import ModelSpec
+from ._source import read_source
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_UNDERSTOOD = (
+    "understood are Keras .keras and .h5, PyTorch .pt/.pth (zip and legacy) and .safetensors, lstm_fast's own .lstmf"
+)
+_NATIVE_KEY = "lstm_fast.format"
+
+#: What each kind of file is called, and which of load's arguments mean something for it.
+_KINDS = {
+    "torch": ("a PyTorch checkpoint", {"module", "batch_first"}),
+    "keras": ("a Keras archive with a configuration of its own", set()),
+    "hdf5": ("a Keras HDF5 file", {"config"}),
+    "native": ("an lstm_fast file", set()),
+}
+
+
+def load_spec(
+    source: str | os.PathLike | bytes | BinaryIO,
+    *,
+    module: str | Sequence[str] | None = None,
+    batch_first: bool | None = None,
+    config: str | os.PathLike | bytes | BinaryIO | None = None,
+    limits: Limits | None = None,
+) -> ModelSpec:
+    """Read a model file.
+
+    Args:
+        source: path, binary file object, or the file's bytes.
+        module: PyTorch only: the module or chain of modules to take, see :mod:`lstm_fast.importers.torch`.
+        batch_first: PyTorch only: layout of ``x`` and ``y``. A state dict does not say; True is assumed.
+        config: HDF5 only: the JSON configuration that belongs to a weights-only file.
+        limits: what the file may cost to read.
+
+    Raises:
+        ModelFormatError, UnsupportedModelError, ModelLimitError: see :mod:`lstm_fast.errors`. OSError: no such file.
+    """
+    limits = Limits() if limits is None else limits
+    file = read_source(source, limits)
+    try:
+        return _load(file.data, file.sha256, limits, module=module, batch_first=batch_first, config=config)
+    except ModelFormatError as error:
+        raise type(error)(f"{file.name}: {error}") from None
+
+
+def _load(data: bytes, sha256: str, limits: Limits, **arguments) -> ModelSpec:
+    kind, archive = _detect(data, limits)
+    _refuse_arguments(kind, arguments)
+    if kind == "native":
+        from ..fileformat import read_lstmf
+
+        return read_lstmf(data, limits).validate()
+    if kind == "torch":
+        from .torch import read_torch
+
+        spec = read_torch(data, archive, limits, module=arguments["module"], batch_first=arguments["batch_first"])
+    elif kind == "keras":
+        from .keras import read_keras_zip
+
+        spec = read_keras_zip(archive, limits)
+    else:
+        from .keras import read_keras_h5
+
+        config = arguments["config"]
+        spec = read_keras_h5(data, None if config is None else read_source(config, limits).data, limits)
+    return replace(spec, source_sha256=sha256).validate()
+
+
+def _detect(data: bytes, limits: Limits):
+    """The kind of a file and, where it is a zip archive, the opened archive."""
+    if data[:4] in (b"PK\3\4", b"PK\5\6"):
+        from ._zip import SafeZip
+
+        archive = SafeZip(data, limits)
+        return _detect_zip(archive), archive
+    if data.startswith(_HDF5_MAGIC):
+        return "hdf5", None
+    if data[8:9] == b"{":
+        return ("native" if _is_native(data, limits) else "torch"), None
+    if data[:1] == b"\x80" and data[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "torch", None
+    if _looks_like_onnx(data):
+        raise UnsupportedModelError(
+            "an ONNX model; ONNX import is not available in this version. Save the model from its framework instead:"
+            " model.save('model.keras') in Keras, torch.save(model.state_dict(), 'model.pt') in PyTorch"
+        )
+    if data[257:262] == b"ustar":
+        raise UnsupportedModelError(
+            "a tar archive, perhaps of PyTorch before 0.2; load it with PyTorch and torch.save its state_dict() again"
+        )
+    if not data:
+        raise ModelFormatError("the file is empty")
+    raise ModelFormatError(f"not a model file this version knows (it starts with {data[:8]!r}); {_UNDERSTOOD}")
+
+
+def _detect_zip(archive) -> str:
+    names = archive.names()
+    if any(name.count("/") == 1 and name.endswith("/data.pkl") for name in names):
+        return "torch"
+    if "config.json" in names and any(name.startswith("model.weights.") for name in names):
+        return "keras"
+    raise ModelFormatError(
+        f"a zip archive that is neither a Keras nor a PyTorch file (its members: {names[:5]}); {_UNDERSTOOD}"
+    )
+
+
+def _is_native(data: bytes, limits: Limits) -> bool:
+    from ._safetensors import read_metadata
+
+    return _NATIVE_KEY in read_metadata(data, limits)
+
+
+def _looks_like_onnx(data: bytes) -> bool:
+    """ModelProto starts with ir_version (field 1, varint) and goes on with another of its fields."""
+    return len(data) > 3 and data[0] == 0x08 and 0 < data[1] < 0x80 and data[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
+
+
+def _refuse_arguments(kind: str, arguments: dict) -> None:
+    what, taken = _KINDS[kind]
+    for name, value in arguments.items():
+        if value is not None and name not in taken:
+            raise UnsupportedModelError(f"{name}= means nothing for {what}; leave it out")
