@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -75,6 +76,11 @@ def flags_by_unit(bridge: str, isas: list[str]) -> dict[str, list[str]]:
 
 class BuildEngine(build_ext):
     """Compiles each C unit with its own flags, and only where it is out of date; vendors the BLAS library."""
+
+    def finalize_options(self):
+        # An editable install would compile in a folder that it throws away, and so compile everything each time.
+        self.build_temp = self.build_temp or f"build/temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        super().finalize_options()
 
     def build_extension(self, ext):
         blas = find_blas(os.environ.get("LSTM_FAST_BLAS", "auto"))

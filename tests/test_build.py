@@ -1,0 +1,134 @@
+"""The build and the shape of the package: exported symbols, who imports whom, what importing it loads."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import lstm_fast
+from lstm_fast import _engine
+
+PACKAGE = Path(lstm_fast.__file__).parent
+ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {"torch", "keras", "tensorflow", "jax", "onnx", "onnxruntime"}
+
+
+def module_name(path: Path) -> str:
+    """Dotted name relative to the package: ``importers.torch``, ``spec``; the package itself is empty."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(path: Path, *, at_load_only: bool = False) -> set[str]:
+    """Modules that ``path`` imports: those of the package as ``.spec`` or ``.importers.torch``, others by full name."""
+    package = list(path.relative_to(PACKAGE).parts[:-1])
+    found = set()
+    for node in _at_load(ast.parse(path.read_text())) if at_load_only else ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = "." + ".".join([*package[: len(package) + 1 - node.level], *([base] if base else [])])
+            found.add(base)
+            found |= {f"{base.rstrip('.')}.{alias.name}" for alias in node.names}
+    return {re.sub(r"^lstm_fast\b\.?", ".", name) for name in found}
+
+
+def _at_load(node: ast.AST):
+    """Every node that runs when the module is loaded: all but the bodies of functions and type-checking blocks."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from _at_load(child)
+
+
+def touches(found: set[str], *modules: str) -> set[str]:
+    """Those of ``found`` that are one of ``modules`` or inside it."""
+    return {name for name in found for module in modules if name == module or name.startswith(module + ".")}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_frameworks_are_never_imported_at_load(name):
+    assert not touches(imports(MODULES[name], at_load_only=True), *FRAMEWORKS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("importers")])
+def test_importers_know_nothing_of_the_engine(name):
+    assert not touches(imports(MODULES[name]), "._engine", ".model", ".cli")
+
+
+def test_the_engine_knows_nothing_of_importers():
+    for name in ("_engine.pyx", "_lf.pxd"):
+        text = (PACKAGE / name).read_text()
+        assert not re.search(r"^\s*(from|c?import)\b.*importers", text, re.MULTILINE), name
+    assert not touches(imports(MODULES["model"], at_load_only=True), ".importers")
+
+
+def test_the_middle_stands_alone():
+    assert {name for name in imports(MODULES["spec"]) if name.startswith(".")} <= {
+        ".errors",
+        *(f".errors.{error}" for error in vars(lstm_fast.errors)),
+    }
+    assert not touches(imports(MODULES["reference"]), "._engine", ".model", ".importers")
+    assert not {name for name in imports(MODULES["errors"]) if name.startswith(".")}
+
+
+def test_the_core_knows_no_python():
+    for path in (ROOT / "csrc").glob("*.[ch]"):
+        assert not re.search(r'#\s*include\s*[<"](Python|numpy)', path.read_text()), path.name
+
+
+def test_the_extension_exports_one_symbol():
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("no nm (binutils) here")
+    listing = subprocess.run([nm, "-D", "--defined-only", _engine.__file__], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__engine"]
+
+
+def test_the_licence_is_that_of_the_pinned_blas():
+    pin = re.search(r"scipy-openblas32==([\d.]+)", (ROOT / "pyproject.toml").read_text())[1]
+    try:
+        wheel = metadata.distribution("scipy-openblas32")
+    except metadata.PackageNotFoundError:
+        pytest.skip("no scipy-openblas32 here to compare with")
+    if wheel.version != pin:
+        pytest.skip(f"scipy-openblas32 {wheel.version} is here, {pin} is vendored")
+    [licence] = [file for file in wheel.files if file.name == "LICENSE.txt"]
+    assert (ROOT / "LICENSES" / "scipy-openblas32.txt").read_text() == licence.read_text()
+
+
+def test_importing_the_package_loads_little():
+    script = "import sys, numpy; seen = set(sys.modules); import lstm_fast; print(*sorted(set(sys.modules) - seen))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(run.stdout.split())
+    heavy = {
+        *FRAMEWORKS,
+        "h5py",
+        "safetensors",
+        "multiprocessing",
+        "tqdm",
+        "argparse",
+        "matplotlib",
+        "importlib.metadata",
+    }
+    assert not touches(loaded, *heavy)
+
+
+def test_the_version_is_the_changelogs_newest():
+    newest = re.search(r"^## \[?(\d[^\s\]]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == lstm_fast.__version__
