@@ -1,41 +1,33 @@
-"""What every test file may use: the engines of this build and the golden files."""
+"""What every test file may use: the engines of this build, and the golden files.
+
+A test that takes ``isa``, ``backend``, or ``engine_options`` runs once for each instruction set, each backend, or each
+pair of them that this build and this CPU offer. ``engine_options`` are keyword arguments for the loaders.
+"""
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from lstm_fast import _engine
 
-GOLDEN = Path(__file__).parent / "golden"
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"isa", "backend", "engine_options"}.isdisjoint(metafunc.fixturenames):
+        return
+    from lstm_fast import _engine
 
-_available = _engine.available()
-#: Instruction sets and backends this build and this CPU can run.
-ISAS: list[str] = _available["isas"]
-BACKENDS: list[str] = _available["backends"]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request) -> str:
-    """Each instruction set in turn."""
-    return request.param
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request) -> str:
-    """Each backend in turn."""
-    return request.param
-
-
-@pytest.fixture(params=[(isa, backend) for isa in ISAS for backend in BACKENDS], ids="-".join)
-def engine_options(request) -> dict[str, str]:
-    """Keyword arguments of the loaders that force each pair of instruction set and backend in turn."""
-    isa, backend = request.param
-    return {"isa": isa, "backend": backend}
+    isas, backends = (_engine.available()[key] for key in ("isas", "backends"))
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", isas)
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", backends)
+    if "engine_options" in metafunc.fixturenames:
+        pairs = [{"isa": isa, "backend": backend} for isa, backend in product(isas, backends)]
+        metafunc.parametrize("engine_options", pairs, ids=["-".join(pair.values()) for pair in pairs])
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of committed golden files."""
-    return GOLDEN
+    return Path(__file__).parent / "golden"
