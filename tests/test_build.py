@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import pytest
 
 import lstm_fast
-from lstm_fast import _engine
 
 PACKAGE = Path(lstm_fast.__file__).parent
 ROOT = Path(__file__).parent.parent
@@ -95,7 +94,8 @@ def test_the_extension_exports_one_symbol():
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("no nm (binutils) here")
-    listing = subprocess.run([nm, "-D", "--defined-only", _engine.__file__], capture_output=True, text=True, check=True)
+    extension = util.find_spec("lstm_fast._engine").origin
+    listing = subprocess.run([nm, "-D", "--defined-only", extension], capture_output=True, text=True, check=True)
     assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__engine"]
 
 
