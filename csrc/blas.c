@@ -1,0 +1,116 @@
+/* blas.c - the blas backend: gate GEMMs by CBLAS, then the same kernels for the elementwise update alone.
+ *
+ * Weights are plain matrices (G*N*L, K), a row of pre-activations is [gate][unit]. A step adds h * Wh^T in place to the
+ * rows that hold x * Wx^T + bias, and hands them to the kernel without x and h. */
+#include "lf_impl.h"
+
+#include <string.h>
+
+static int64_t columns_of(const lf_part *part) { return part->gates * part->gate_stride; }
+
+#ifdef LF_HAVE_BLAS
+
+enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+
+#define PASTE(a, b) a##b
+#define CBLAS_NAME(prefix, name) PASTE(prefix, name)
+#define cblas_sgemm CBLAS_NAME(LF_CBLAS_PREFIX, cblas_sgemm)
+#define cblas_dgemm CBLAS_NAME(LF_CBLAS_PREFIX, cblas_dgemm)
+
+void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                 const float *b, int ldb, float beta, float *c, int ldc);
+void cblas_dgemm(int order, int trans_a, int trans_b, int m, int n, int k, double alpha, const double *a, int lda,
+                 const double *b, int ldb, double beta, double *c, int ldc);
+
+const char *lf_blas_name(void) { return LF_BLAS_NAME; }
+
+/* c (rows, n) += a (rows, k) * b (n, k)^T; leading dimensions in elements */
+static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, void *c,
+                 int64_t ldc) {
+    if (rows == 0 || n == 0 || k == 0)
+        return;
+    if (dtype == LF_F64)
+        cblas_dgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
+    else
+        cblas_sgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
+}
+
+#else
+
+const char *lf_blas_name(void) { return NULL; }
+
+/* Never reached: lf_plan_new refuses the blas backend in a build without BLAS. */
+static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, void *c,
+                 int64_t ldc) {
+    (void)dtype, (void)rows, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)c, (void)ldc;
+}
+
+#endif
+
+/* rows of x gathered (rows, I); pre-activations of rows that bring none (rows, G*N*L); the recurrent candidate
+ * (rows, N*L) */
+size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes) {
+    return (size_t)rows * (size_t)(part->inputs + columns_of(part) + part->panels * lanes) * item_size;
+}
+
+static void fill_rows(void *to, int64_t stride, const void *row, size_t size, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)to + i * stride, row, size);
+}
+
+static const void *gather(const void *const *x, int64_t n, size_t size, void *scratch) {
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)scratch + (size_t)i * size, x[i], size);
+    return scratch;
+}
+
+static int64_t number_of_rows(const lf_step *s) {
+    /* With a list of active rows every row up to the last is multiplied; the kernel then takes the active ones. */
+    return s->rows ? s->rows[s->n - 1] + 1 : s->n;
+}
+
+void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step) {
+    lf_step s = *step;
+    const lf_part *part = s.part;
+    const int64_t item = dtype == LF_F64 ? 8 : 4;
+    const int64_t rows = number_of_rows(&s), columns = columns_of(part);
+    const size_t row_size = (size_t)(columns * item);
+    char *scratch = s.scratch;
+    char *pre = scratch + (size_t)rows * (size_t)(part->inputs * item);
+    char *hn = pre + (size_t)rows * row_size;
+    const char *wh = (const char *)part->w + columns * part->inputs * item;
+
+    int64_t stride = columns * item;
+    if (s.out) {
+        pre = s.out;
+        stride = s.out_stride;
+    } else if (s.init_stride) {
+        pre = (char *)(uintptr_t)s.init;
+        stride = s.init_stride;
+    }
+    if (s.out || !s.init_stride)
+        fill_rows(pre, stride, s.init, row_size, rows);
+    if (s.x) {
+        const void *x = gather(s.x, rows, (size_t)(part->inputs * item), scratch);
+        gemm(dtype, rows, columns, part->inputs, x, part->inputs, part->w, pre, stride / item);
+    }
+    if (s.out)
+        return;
+    if (s.h) {
+        const int64_t candidate = s.init_hn ? part->gate_stride : 0; /* columns that go to hn instead */
+        const int64_t direct = columns - candidate;
+        gemm(dtype, rows, direct, part->recurrent, s.h, s.h_stride / item, wh, pre, stride / item);
+        if (candidate) {
+            fill_rows(hn, candidate * item, s.init_hn, (size_t)(candidate * item), rows);
+            gemm(dtype, rows, candidate, part->recurrent, s.h, s.h_stride / item, wh + direct * part->recurrent * item,
+                 hn, candidate);
+            s.init_hn = hn;
+            s.init_hn_stride = candidate * item;
+        }
+    }
+    s.init = pre;
+    s.init_stride = stride;
+    s.x = NULL;
+    s.h = NULL;
+    kernel(&s);
+}

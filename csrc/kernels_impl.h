@@ -1,0 +1,299 @@
+/* kernels_impl.h - the algorithm text, once: included by kernels_<isa>.c and kernels_<isa>_f64.c after a vec_<isa>.h.
+ *
+ * A tile is MR rows x NP panels. Its accumulators start from a row of pre-activations (or the bias), take one fused
+ * multiply-add per term in increasing k, and end in the cell update, all in registers. MR, NP and the update are
+ * compile-time constants of each instance; which tiles cover a problem depends on its shape alone and changes no bit.
+ */
+#include "lf_impl.h"
+#include "vmath_impl.h"
+
+#define CONSTANT_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 24")
+
+typedef enum { LSTM, GRU, GRU_GATES, GRU_CANDIDATE, RNN } update;
+
+CONSTANT_INLINE int gates_of(update u) { return u == LSTM ? 4 : u == GRU ? 3 : u == GRU_GATES ? 2 : 1; }
+
+/* A GRU with reset_after sums the candidate's x and h parts apart: the reset gate multiplies only the latter. */
+CONSTANT_INLINE int sums_of(update u) { return u == GRU ? 4 : gates_of(u); }
+
+static inline real *at(const void *base, int64_t stride, int64_t row) { return (real *)((char *)base + row * stride); }
+
+static inline vec at_panel(const void *base, int64_t stride, int64_t row, int64_t panel) {
+    return v_load(at(base, stride, row) + panel * LANES);
+}
+
+static inline void store_output(const lf_step *s, int64_t row, int64_t panel, vec h) {
+    if (s->h_next)
+        v_store(at(s->h_next, s->h_next_stride, row) + panel * LANES, h);
+    if (s->y) {
+        real *y = (real *)s->y[row] + panel * LANES;
+        const int64_t valid = s->part->units - panel * LANES;
+        if (valid >= LANES)
+            v_store(y, h);
+        else
+            v_store_n(y, h, (int)valid);
+    }
+}
+
+/* The two functions nearly every network uses, free of the switch in v_activate so that gates overlap in the pipe. */
+CONSTANT_INLINE int is_standard(const lf_step *s) {
+    return s->gate.kind == LF_SIGMOID && s->candidate.kind == LF_TANH && s->output.kind == LF_TANH;
+}
+
+CONSTANT_INLINE void update_lstm(const lf_step *s, int64_t row, int64_t panel, const vec *z) {
+    real *c = at(s->c, s->c_stride, row) + panel * LANES;
+    vec h;
+    if (is_standard(s)) {
+        const vec input = v_mul(v_sigmoid(z[0]), v_tanh(z[2]));
+        const vec cell = v_fma(v_sigmoid(z[1]), v_load(c), input);
+        v_store(c, cell);
+        h = v_mul(v_sigmoid(z[3]), v_tanh(cell));
+    } else {
+        const vec input = v_mul(v_activate(s->gate, z[0]), v_activate(s->candidate, z[2]));
+        const vec cell = v_fma(v_activate(s->gate, z[1]), v_load(c), input);
+        v_store(c, cell);
+        h = v_mul(v_activate(s->gate, z[3]), v_activate(s->output, cell));
+    }
+    store_output(s, row, panel, h);
+}
+
+/* z*h + (1-z)*n; 1-z is exact for z >= 1/2 */
+CONSTANT_INLINE vec blend(vec z, vec h, vec n) { return v_fma(z, h, v_mul(v_sub(v_set1(1), z), n)); }
+
+CONSTANT_INLINE void update_gru(const lf_step *s, int64_t row, int64_t panel, const vec *sum) {
+    const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
+    if (is_standard(s)) {
+        const vec n = v_tanh(v_fma(v_sigmoid(sum[1]), sum[3], sum[2]));
+        store_output(s, row, panel, blend(v_sigmoid(sum[0]), h, n));
+    } else {
+        const vec n = v_activate(s->candidate, v_fma(v_activate(s->gate, sum[1]), sum[3], sum[2]));
+        store_output(s, row, panel, blend(v_activate(s->gate, sum[0]), h, n));
+    }
+}
+
+/* First half of a GRU without reset_after: z is kept, r*h goes on as the recurrent input of the second half. */
+CONSTANT_INLINE void update_gru_gates(const lf_step *s, int64_t row, int64_t panel, const vec *z) {
+    v_store(at(s->c, s->c_stride, row) + panel * LANES, v_activate(s->gate, z[0]));
+    const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
+    store_output(s, row, panel, v_mul(v_activate(s->gate, z[1]), h));
+}
+
+CONSTANT_INLINE void update_gru_candidate(const lf_step *s, int64_t row, int64_t panel, const vec *n) {
+    const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
+    const vec z = at_panel(s->c, s->c_stride, row, panel);
+    store_output(s, row, panel, blend(z, h, v_activate(s->candidate, n[0])));
+}
+
+CONSTANT_INLINE void finish(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const update u) {
+    if (s->out) {
+        real *out = at(s->out, s->out_stride, row) + panel * s->part->panel_stride;
+        UNROLL
+        for (int g = 0; g < gates_of(u); g++)
+            v_store(out + g * s->part->gate_stride, sum[g]);
+    } else if (u == LSTM) {
+        update_lstm(s, row, panel, sum);
+    } else if (u == GRU) {
+        update_gru(s, row, panel, sum);
+    } else if (u == GRU_GATES) {
+        update_gru_gates(s, row, panel, sum);
+    } else if (u == GRU_CANDIDATE) {
+        update_gru_candidate(s, row, panel, sum);
+    } else {
+        store_output(s, row, panel, v_activate(s->candidate, sum[0]));
+    }
+}
+
+/* sum[m][p][a] += operand[m][k] * w[p][k][a] for all k; `last` is the sum that takes the last gate. */
+CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const real *w, int64_t panel_size,
+                                const int MR, const int NP, const int G, const int S, const int last) {
+    for (int64_t k = 0; k < terms; k++, w += G * LANES) {
+        vec value[MR_MAX];
+        UNROLL
+        for (int m = 0; m < MR; m++)
+            value[m] = v_set1(operand[m][k]);
+        UNROLL
+        for (int p = 0; p < NP; p++) {
+            UNROLL
+            for (int g = 0; g < G; g++) {
+                const vec weight = v_load(w + p * panel_size + g * LANES);
+                const int a = g == G - 1 ? last : g;
+                UNROLL
+                for (int m = 0; m < MR; m++)
+                    sum[(m * NP + p) * S + a] = v_fma(value[m], weight, sum[(m * NP + p) * S + a]);
+            }
+        }
+    }
+}
+
+CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const int MR, const int NP, const update u) {
+    const lf_part *part = s->part;
+    const int G = gates_of(u), S = sums_of(u);
+    const int64_t panel_size = (part->inputs + part->recurrent) * G * LANES;
+    const real *w = (const real *)part->w + panel * panel_size;
+    int64_t row[MR_MAX];
+    const real *operand[MR_MAX];
+    vec sum[ACCUMULATORS];
+
+    UNROLL
+    for (int m = 0; m < MR; m++) {
+        row[m] = s->rows ? s->rows[first + m] : first + m;
+        const real *init = at(s->init, s->init_stride, row[m]);
+        UNROLL
+        for (int p = 0; p < NP; p++) {
+            UNROLL
+            for (int g = 0; g < G; g++)
+                sum[(m * NP + p) * S + g] = v_load(init + (panel + p) * part->panel_stride + g * part->gate_stride);
+            if (u == GRU)
+                sum[(m * NP + p) * S + 3] = at_panel(s->init_hn, s->init_hn_stride, row[m], panel + p);
+        }
+    }
+    if (s->x) {
+        UNROLL
+        for (int m = 0; m < MR; m++)
+            operand[m] = (const real *)s->x[row[m]];
+        accumulate(sum, operand, part->inputs, w, panel_size, MR, NP, G, S, G - 1);
+    }
+    if (s->h) {
+        UNROLL
+        for (int m = 0; m < MR; m++)
+            operand[m] = at(s->h, s->h_stride, row[m]);
+        w += part->inputs * G * LANES;
+        accumulate(sum, operand, part->recurrent, w, panel_size, MR, NP, G, S, S - 1);
+    }
+    /* A copy with a run-time index, so that `sum` itself stays in registers through the loops above. */
+    vec ready[ACCUMULATORS];
+    UNROLL
+    for (int i = 0; i < MR * NP * S; i++)
+        ready[i] = sum[i];
+    _Pragma("GCC unroll 1") for (int i = 0; i < MR * NP; i++)
+        finish(s, row[i / NP], panel + i % NP, ready + i * S, u);
+}
+
+CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel, int rows, const int NP,
+                                  const update u) {
+    switch (rows) {
+    case 2:
+        tile(s, first, panel, 2, NP, u);
+        break;
+    case 3:
+        tile(s, first, panel, 3, NP, u);
+        break;
+    case 4:
+        if (MR_MAX >= 4)
+            tile(s, first, panel, 4, NP, u);
+        break;
+    case 5:
+        if (MR_MAX >= 5)
+            tile(s, first, panel, 5, NP, u);
+        break;
+    case 6:
+        if (MR_MAX >= 6)
+            tile(s, first, panel, 6, NP, u);
+        break;
+    }
+}
+
+/* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */
+CONSTANT_INLINE void all_rows(const lf_step *s, int64_t panel, const int NP, const update u) {
+    const int64_t tiles = (s->n + MR_MAX - 1) / MR_MAX;
+    int64_t first = 0;
+    for (int64_t i = 0; i < tiles; i++) {
+        const int rows = (int)((s->n - first + tiles - i - 1) / (tiles - i));
+        tile_of_rows(s, first, panel, rows, NP, u);
+        first += rows;
+    }
+}
+
+/* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. */
+CONSTANT_INLINE void step(const lf_step *s, const update u) {
+    const int64_t panels = s->part->panels;
+    int64_t panel = 0;
+    if (s->n == 1) {
+        for (; panels - panel >= 8 / sums_of(u); panel += 8 / sums_of(u))
+            tile(s, 0, panel, 1, 8 / sums_of(u), u);
+        for (; sums_of(u) == 1 && panels - panel >= 4; panel += 4)
+            tile(s, 0, panel, 1, 4, u);
+        for (; sums_of(u) <= 2 && panels - panel >= 2; panel += 2)
+            tile(s, 0, panel, 1, 2, u);
+        for (; panel < panels; panel++)
+            tile(s, 0, panel, 1, 1, u);
+        return;
+    }
+    for (; sums_of(u) == 1 && panels - panel >= 4; panel += 4)
+        all_rows(s, panel, 4, u);
+    for (; sums_of(u) <= 2 && panels - panel >= 2; panel += 2)
+        all_rows(s, panel, 2, u);
+    for (; panel < panels; panel++)
+        all_rows(s, panel, 1, u);
+}
+
+static void step_lstm(const lf_step *s) { step(s, LSTM); }
+static void step_gru(const lf_step *s) { step(s, GRU); }
+static void step_gru_gates(const lf_step *s) { step(s, GRU_GATES); }
+static void step_gru_candidate(const lf_step *s) { step(s, GRU_CANDIDATE); }
+static void step_rnn(const lf_step *s) { step(s, RNN); }
+
+static void activate(lf_activation activation, int64_t n, void *x) {
+    real *value = x;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        v_store(value + i, v_activate(activation, v_load(value + i)));
+    if (i < n) {
+        real tail[LANES] = {0};
+        for (int64_t k = i; k < n; k++)
+            tail[k - i] = value[k];
+        v_store_n(value + i, v_activate(activation, v_load(tail)), (int)(n - i));
+    }
+}
+
+#ifdef LF_REAL_IS_DOUBLE
+static void exp_of_nonpositives(int64_t n, real *x) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = exp(x[i]);
+}
+#else
+static void exp_of_nonpositives(int64_t n, real *x) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        real lane[LANES] = {0};
+        const int valid = n - i < LANES ? (int)(n - i) : LANES;
+        memcpy(lane, x + i, (size_t)valid * sizeof(real));
+        v_store_n(x + i, v_exp_of_nonpositive(v_load(lane)), valid);
+    }
+}
+#endif
+
+/* Shifted by the largest value; the sum runs in double and in index order on every ISA. A NaN reaches every output. */
+static void softmax(int64_t n, int log_of_it, void *x, void *scratch) {
+    real *value = x, *e = scratch;
+    real largest = value[0];
+    for (int64_t i = 1; i < n; i++)
+        largest = value[i] > largest ? value[i] : largest;
+    for (int64_t i = 0; i < n; i++)
+        e[i] = value[i] -= largest;
+    exp_of_nonpositives(n, e);
+    double total = 0;
+    for (int64_t i = 0; i < n; i++)
+        total += e[i];
+    if (log_of_it) {
+        const double log_total = log(total);
+        for (int64_t i = 0; i < n; i++)
+            value[i] = (real)(value[i] - log_total);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            value[i] = (real)(e[i] / total);
+    }
+}
+
+const lf_kernels TABLE = {
+    .isa = ISA_NAME,
+    .lanes = LANES,
+    .item_size = sizeof(real),
+    .lstm = step_lstm,
+    .gru = step_gru,
+    .gru_gates = step_gru_gates,
+    .gru_candidate = step_gru_candidate,
+    .rnn = step_rnn,
+    .softmax = softmax,
+    .activate = activate,
+};

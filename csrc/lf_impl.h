@@ -1,0 +1,135 @@
+/* lf_impl.h - the contract inside the engine: panels, one step's arguments, the kernel table.
+ *
+ * Letters: B batch rows, T time steps, I inputs, H hidden units, P outputs of a cell (recurrent inputs),
+ *          G gates of a part, N panels, L lanes of a vector, K terms of a sum.
+ *
+ * A part is one GEMM of a cell: pre-activations of G gates from [x, h]. Its weights lie in panels of L units:
+ *
+ *     w[panel N][k: x_0 .. x_{I-1}, h_0 .. h_{K-1}][gate G][lane L]
+ *
+ * so that for one k the G vectors of a panel are one contiguous run, and the accumulators of a panel hold all gates of
+ * L units when the sum ends: the cell update happens in registers. Units beyond the last are zero columns.
+ *
+ * The same bits everywhere: every pre-activation is one chain of fused multiply-adds that starts at the bias and runs
+ * over x_0 .. x_{I-1}, then h_0 .. h_{K-1}. Storing the chain after x and loading it later (the hoisted projection)
+ * does not round, so hoisting, tiling, batching, threads and vector width cannot change a bit.
+ */
+#ifndef LF_IMPL_H
+#define LF_IMPL_H
+
+#include "lf.h"
+#include "lf_memory.h"
+
+typedef struct {
+    int64_t inputs;     /* I; 0 where the part takes no x */
+    int64_t recurrent;  /* K of the h part; 0 for a dense layer */
+    int64_t units;      /* outputs per gate */
+    int64_t panels;     /* N = ceil(units / L) */
+    int gates;          /* G */
+    void *w;            /* packed: as pictured; blas: wx (G*N*L, I) row-major, wh (G*N*L, K) behind it */
+    void *bias;         /* in the layout of a row of pre-activations, zeros where absent */
+    void *bias_hn;      /* [panel][lane], GRU with reset_after only */
+    int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations: G*N*L in all */
+} lf_part;
+
+/* One step over n rows of a part, or a projection of n rows of x when `out` is set. Strides are in bytes. */
+typedef struct {
+    const lf_part *part;
+    int64_t n;
+    const int32_t *rows;   /* which rows, or NULL for 0 .. n-1; indexes all below */
+    const void *const *x;  /* rows of x, or NULL where the sum starts behind x */
+    const void *h;         /* recurrent inputs, or NULL */
+    int64_t h_stride;
+    const void *init;      /* rows of pre-activations the chains start from */
+    int64_t init_stride;   /* 0: the bias, for every row */
+    const void *init_hn;   /* GRU with reset_after: where the chain of the recurrent candidate starts */
+    int64_t init_hn_stride;
+    void *out;             /* projection: rows of pre-activations, and nothing else is computed */
+    int64_t out_stride;
+    const void *h_prev;    /* GRU: state before the step */
+    int64_t h_prev_stride;
+    void *c;               /* LSTM: cell state, in place. GRU without reset_after: z */
+    int64_t c_stride;
+    void *h_next;          /* output into the next step's buffer, whole vectors; or NULL */
+    int64_t h_next_stride;
+    void *const *y;        /* output rows of exactly `units` elements, or NULL */
+    lf_activation gate, candidate, output;
+    void *scratch;         /* blas: part_scratch() elements */
+} lf_step;
+
+typedef void (*lf_step_fn)(const lf_step *step);
+
+typedef struct {
+    const char *isa;
+    int lanes;
+    size_t item_size;
+    lf_step_fn lstm, gru, gru_gates, gru_candidate, rnn;
+    void (*softmax)(int64_t n, int log, void *x, void *scratch); /* in place; scratch of n */
+    void (*activate)(lf_activation activation, int64_t n, void *x); /* in place */
+} lf_kernels;
+
+extern const lf_kernels lf_kernels_generic_f32, lf_kernels_generic_f64;
+extern const lf_kernels lf_kernels_avx2_f32, lf_kernels_avx2_f64;
+extern const lf_kernels lf_kernels_avx512_f32, lf_kernels_avx512_f64;
+
+/* dispatch.c: the table of `isa`, or of the best usable one for NULL. */
+lf_status lf_dispatch(const char *isa, lf_dtype dtype, const lf_kernels **kernels);
+
+/* activations.c: any activation, one number at a time. */
+double lf_activation_value(lf_activation activation, double x);
+
+typedef struct {
+    lf_cell_kind kind;
+    int64_t input_size, hidden_size, output_size;
+    int num_parts; /* gates; gates and candidate (GRU without reset_after); gates and projection (LSTM) */
+    lf_part parts[2];
+    lf_activation gate, candidate, output;
+    int split_reset; /* GRU without reset_after */
+    int projected;
+} lf_cell_plan;
+
+typedef struct {
+    lf_layer_kind kind;
+    int64_t input_size, output_size;
+    lf_part part; /* dense */
+    void *table;  /* embedding */
+    lf_activation activation;
+    double mask_value;
+    int mask_zero;
+    int num_directions, reverse, return_sequences, repeat_masked;
+    int64_t first_cell; /* index of cells[0] among all cells of the plan: its place in lf_call.states */
+    lf_cell_plan cells[2];
+} lf_node;
+
+/* Nodes first .. last run block by block in time; a node that looks backwards in time has a stage of its own. */
+typedef struct {
+    int64_t first, last;
+    int collapsed; /* runs on a single step: an earlier stage returned only its last output */
+} lf_stage;
+
+struct lf_plan {
+    lf_dtype dtype;
+    lf_backend backend;
+    const lf_kernels *kernels;
+    int64_t num_nodes, num_stages, num_cells;
+    int makes_mask;
+    lf_node *nodes;
+    lf_stage *stages;
+};
+
+/* pack.c: fills w, bias and bias_hn of a part whose sizes are set. Row g*units + u of each source is gate g of unit u,
+ * at gate_rows[g] * units + u in the canonical weights; x and h weights may be NULL. */
+typedef struct {
+    const void *weight_x, *weight_h, *bias, *bias_hn;
+    int gate_rows[4];
+} lf_part_source;
+lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *source);
+
+/* blas.c: gate GEMMs of one step by BLAS, then `kernel` for the elementwise update alone. */
+void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step);
+size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes);
+
+/* team.c: runs task(context, i) for i < n on up to n threads, the caller's among them; returns when all are done. */
+void lf_team_run(int n, void (*task)(void *context, int i), void *context);
+
+#endif

@@ -1,0 +1,228 @@
+/* plan.c - from a list of layers to an immutable plan: checked sizes, packed weights, stages. */
+#include "lf_impl.h"
+
+#include <limits.h>
+
+/* BLAS counts in int; the product of gates, padding and 64-bit sizes stays far below 2^63 under the same bound. */
+static int is_size(int64_t n) { return n > 0 && n <= INT_MAX / 8; }
+
+static int is_activation(lf_activation a) { return (unsigned)a.kind < LF_ACTIVATION_COUNT; }
+
+static void set_part(lf_part *part, int gates, int64_t units, int64_t inputs, int64_t recurrent) {
+    part->gates = gates;
+    part->units = units;
+    part->inputs = inputs;
+    part->recurrent = recurrent;
+}
+
+static int cell_is_sound(const lf_cell *c) {
+    const int projected = c->weight_hr != NULL;
+    return (unsigned)c->kind <= LF_RNN && is_size(c->input_size) && is_size(c->hidden_size) &&
+           is_size(c->output_size) && c->weight_ih && c->weight_hh && (c->kind == LF_LSTM || !projected) &&
+           (projected || c->output_size == c->hidden_size) && is_activation(c->gate) && is_activation(c->candidate) &&
+           is_activation(c->output);
+}
+
+static lf_status plan_cell(const lf_plan *plan, lf_cell_plan *to, const lf_cell *from) {
+    if (!cell_is_sound(from))
+        return LF_BAD_MODEL;
+    const int64_t I = from->input_size, H = from->hidden_size, P = from->output_size;
+    lf_part_source source = {from->weight_ih, from->weight_hh, from->bias, from->bias_hn, {0, 1, 2, 3}};
+    to->kind = from->kind;
+    to->input_size = I;
+    to->hidden_size = H;
+    to->output_size = P;
+    to->gate = from->gate;
+    to->candidate = from->candidate;
+    /* Cells without an output activation count as standard, so that the kernels' fast path is theirs too. */
+    to->output = from->kind == LF_LSTM ? from->output : (lf_activation){LF_TANH, 0, 0};
+    to->split_reset = from->kind == LF_GRU && !from->reset_after;
+    to->projected = from->weight_hr != NULL;
+    to->num_parts = 1 + (to->split_reset || to->projected);
+
+    if (to->split_reset) {
+        set_part(&to->parts[0], 2, H, I, H);
+        set_part(&to->parts[1], 1, H, I, H);
+        lf_part_source candidate = source;
+        candidate.gate_rows[0] = 2;
+        const lf_status status = lf_pack(plan, &to->parts[1], &candidate);
+        if (status != LF_OK)
+            return status;
+    } else {
+        set_part(&to->parts[0], from->kind == LF_LSTM ? 4 : from->kind == LF_GRU ? 3 : 1, H, I, P);
+    }
+    if (to->projected) {
+        set_part(&to->parts[1], 1, P, 0, H);
+        const lf_part_source projection = {NULL, from->weight_hr, NULL, NULL, {0}};
+        const lf_status status = lf_pack(plan, &to->parts[1], &projection);
+        if (status != LF_OK)
+            return status;
+    }
+    return lf_pack(plan, &to->parts[0], &source);
+}
+
+static lf_status plan_recurrent(lf_plan *plan, lf_node *to, const lf_layer *from) {
+    if (from->num_directions < 1 || from->num_directions > 2 || (from->reverse && from->num_directions == 2))
+        return LF_BAD_MODEL;
+    to->num_directions = from->num_directions;
+    to->reverse = from->reverse;
+    to->return_sequences = from->return_sequences;
+    to->repeat_masked = from->repeat_masked;
+    to->first_cell = plan->num_cells;
+    plan->num_cells += from->num_directions;
+    int64_t outputs = 0;
+    for (int d = 0; d < from->num_directions; d++) {
+        const lf_status status = plan_cell(plan, &to->cells[d], &from->cells[d]);
+        if (status != LF_OK)
+            return status;
+        if (from->cells[d].input_size != from->input_size)
+            return LF_BAD_MODEL;
+        outputs += from->cells[d].output_size;
+    }
+    return outputs == from->output_size ? LF_OK : LF_BAD_MODEL;
+}
+
+static lf_status plan_dense(const lf_plan *plan, lf_node *to, const lf_layer *from) {
+    if (!from->weight || !is_activation(from->activation))
+        return LF_BAD_MODEL;
+    set_part(&to->part, 1, from->output_size, from->input_size, 0);
+    const lf_part_source source = {from->weight, NULL, from->bias, NULL, {0}};
+    return lf_pack(plan, &to->part, &source);
+}
+
+static lf_status plan_embedding(lf_plan *plan, lf_node *to, const lf_layer *from) {
+    if (!from->weight)
+        return LF_BAD_MODEL;
+    const size_t size = (size_t)from->input_size * (size_t)from->output_size * plan->kernels->item_size;
+    to->mask_zero = from->mask_zero;
+    plan->makes_mask |= from->mask_zero;
+    to->table = lf_alloc(size);
+    if (!to->table)
+        return LF_NO_MEMORY;
+    for (size_t i = 0; i < size; i++)
+        ((char *)to->table)[i] = ((const char *)from->weight)[i];
+    return LF_OK;
+}
+
+static lf_status plan_node(lf_plan *plan, lf_node *to, const lf_layer *from) {
+    if (!is_size(from->input_size) || !is_size(from->output_size))
+        return LF_BAD_MODEL;
+    to->kind = from->kind;
+    to->input_size = from->input_size;
+    to->output_size = from->output_size;
+    to->activation = from->activation;
+    switch (from->kind) {
+    case LF_EMBEDDING:
+        return plan_embedding(plan, to, from);
+    case LF_MASKING:
+        to->mask_value = from->mask_value;
+        plan->makes_mask = 1;
+        return from->input_size == from->output_size ? LF_OK : LF_BAD_MODEL;
+    case LF_RECURRENT:
+        return plan_recurrent(plan, to, from);
+    case LF_DENSE:
+        return plan_dense(plan, to, from);
+    case LF_ELEMENTWISE:
+        if (!is_activation(from->activation))
+            return LF_BAD_MODEL;
+        return from->input_size == from->output_size ? LF_OK : LF_BAD_MODEL;
+    case LF_SOFTMAX:
+    case LF_LOG_SOFTMAX:
+        return from->input_size == from->output_size ? LF_OK : LF_BAD_MODEL;
+    }
+    return LF_BAD_MODEL;
+}
+
+static int looks_back(const lf_node *node) {
+    return node->kind == LF_RECURRENT && (node->reverse || node->num_directions == 2);
+}
+
+static int collapses(const lf_node *node) { return node->kind == LF_RECURRENT && !node->return_sequences; }
+
+static void plan_stages(lf_plan *plan) {
+    int collapsed = 0;
+    for (int64_t i = 0; i < plan->num_nodes; i++) {
+        const lf_node *node = &plan->nodes[i];
+        const int opens = i == 0 || looks_back(node) || looks_back(node - 1) || collapses(node - 1);
+        if (opens)
+            plan->stages[plan->num_stages++] = (lf_stage){i, i, collapsed};
+        plan->stages[plan->num_stages - 1].last = i;
+        collapsed |= collapses(node);
+    }
+}
+
+/* Sizes follow one another, ids come first, and nothing recurrent follows a single last output. */
+static int chain_is_sound(const lf_layer *layers, int64_t n) {
+    int collapsed = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (i && (layers[i].kind == LF_EMBEDDING || layers[i].input_size != layers[i - 1].output_size))
+            return 0;
+        if (collapsed && (layers[i].kind == LF_RECURRENT || layers[i].kind == LF_MASKING))
+            return 0;
+        collapsed |= layers[i].kind == LF_RECURRENT && !layers[i].return_sequences;
+    }
+    return n > 0;
+}
+
+static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
+    plan->nodes = lf_alloc((size_t)plan->num_nodes * sizeof *plan->nodes);
+    plan->stages = lf_alloc((size_t)plan->num_nodes * sizeof *plan->stages);
+    if (!plan->nodes || !plan->stages)
+        return LF_NO_MEMORY;
+    for (int64_t i = 0; i < plan->num_nodes; i++) {
+        const lf_status status = plan_node(plan, &plan->nodes[i], &layers[i]);
+        if (status != LF_OK)
+            return status;
+    }
+    plan_stages(plan);
+    return LF_OK;
+}
+
+lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_backend backend, const char *isa,
+                      lf_plan **result) {
+    const lf_kernels *kernels;
+    const lf_status usable = lf_dispatch(isa, dtype, &kernels);
+    if (usable != LF_OK)
+        return usable;
+    if (backend == LF_BLAS && !lf_blas_name())
+        return LF_NO_BLAS;
+    if (!chain_is_sound(layers, n))
+        return LF_BAD_MODEL;
+    lf_plan *plan = lf_alloc(sizeof *plan);
+    if (!plan)
+        return LF_NO_MEMORY;
+    plan->dtype = dtype;
+    plan->backend = backend;
+    plan->kernels = kernels;
+    plan->num_nodes = n;
+    const lf_status status = fill_plan(plan, layers);
+    if (status == LF_OK)
+        *result = plan;
+    else
+        lf_plan_free(plan);
+    return status;
+}
+
+static void free_part(lf_part *part) {
+    lf_free(part->w);
+    lf_free(part->bias);
+    lf_free(part->bias_hn);
+}
+
+void lf_plan_free(lf_plan *plan) {
+    if (!plan)
+        return;
+    for (int64_t i = 0; plan->nodes && i < plan->num_nodes; i++) {
+        lf_node *node = &plan->nodes[i];
+        lf_free(node->table);
+        free_part(&node->part);
+        for (int d = 0; d < 2; d++)
+            for (int p = 0; p < 2; p++)
+                free_part(&node->cells[d].parts[p]);
+    }
+    lf_free(plan->nodes);
+    lf_free(plan->stages);
+    lf_free(plan);
+}
+
+const char *lf_plan_isa(const lf_plan *plan) { return plan->kernels->isa; }

@@ -1,0 +1,74 @@
+/* stateless.c - layers without memory: embedding, masking, dense, activations, softmax. */
+#include "run.h"
+
+#include <string.h>
+
+static char *at(lf_view view, int64_t row, int64_t t) { return view.data + row * view.batch_stride + t * view.time_stride; }
+
+static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
+    const size_t size = (size_t)node->output_size * s->plan->kernels->item_size;
+    for (int64_t t = 0; t < steps; t++)
+        for (int64_t row = 0; row < s->rows; row++) {
+            int64_t id;
+            memcpy(&id, at(x, row, t), sizeof id);
+            memcpy(at(y, row, t), (const char *)node->table + (size_t)id * size, size);
+            if (node->mask_zero)
+                s->w.mask[(begin + t) * s->rows + row] &= id != 0;
+        }
+}
+
+static int differs_anywhere(lf_dtype dtype, const void *x, int64_t n, double value) {
+    for (int64_t i = 0; i < n; i++)
+        if (dtype == LF_F64 ? ((const double *)x)[i] != value : ((const float *)x)[i] != (float)value)
+            return 1;
+    return 0;
+}
+
+static void run_masking(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
+    const size_t size = (size_t)node->output_size * s->plan->kernels->item_size;
+    for (int64_t t = 0; t < steps; t++)
+        for (int64_t row = 0; row < s->rows; row++) {
+            if (differs_anywhere(s->plan->dtype, at(x, row, t), node->output_size, node->mask_value)) {
+                memcpy(at(y, row, t), at(x, row, t), size);
+            } else {
+                memset(at(y, row, t), 0, size);
+                s->w.mask[(begin + t) * s->rows + row] = 0;
+            }
+        }
+}
+
+static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t steps) {
+    for (int64_t t = 0; t < steps; t++)
+        for (int64_t row = 0; row < s->rows; row++) {
+            s->w.x[t * s->rows + row] = at(x, row, t);
+            s->w.y[t * s->rows + row] = at(y, row, t);
+        }
+    const lf_step step = {.part = &node->part, .n = s->rows * steps, .x = s->w.x, .init = node->part.bias,
+                          .y = s->w.y, .candidate = node->activation, .scratch = s->w.blas};
+    lf_run_step(s->plan, s->plan->kernels->rnn, &step);
+}
+
+static void run_in_place(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t steps) {
+    const lf_kernels *kernels = s->plan->kernels;
+    const size_t size = (size_t)node->output_size * kernels->item_size;
+    for (int64_t t = 0; t < steps; t++)
+        for (int64_t row = 0; row < s->rows; row++) {
+            char *value = at(y, row, t);
+            memcpy(value, at(x, row, t), size);
+            if (node->kind == LF_ELEMENTWISE)
+                kernels->activate(node->activation, node->output_size, value);
+            else
+                kernels->softmax(node->output_size, node->kind == LF_LOG_SOFTMAX, value, s->w.softmax);
+        }
+}
+
+void lf_run_stateless(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
+    if (node->kind == LF_EMBEDDING)
+        run_embedding(s, node, x, y, begin, steps);
+    else if (node->kind == LF_MASKING)
+        run_masking(s, node, x, y, begin, steps);
+    else if (node->kind == LF_DENSE)
+        run_dense(s, node, x, y, steps);
+    else
+        run_in_place(s, node, x, y, steps);
+}

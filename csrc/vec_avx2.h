@@ -1,0 +1,65 @@
+/* vec_avx2.h - vectors of one 256-bit register, with FMA. */
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error "this unit must be compiled with -march=x86-64-v3"
+#endif
+#include <immintrin.h>
+
+#define ISA_NAME "avx2"
+enum { MR_MAX = 3, ACCUMULATORS = 12 };
+
+#ifdef LF_REAL_IS_DOUBLE
+
+typedef double real;
+typedef __m256d vec;
+enum { LANES = 4 };
+
+static inline vec v_load(const real *p) { return _mm256_loadu_pd(p); }
+static inline void v_store(real *p, vec a) { _mm256_storeu_pd(p, a); }
+static inline void v_store_n(real *p, vec a, int n) {
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    _mm256_maskstore_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane), a);
+}
+static inline vec v_set1(real a) { return _mm256_set1_pd(a); }
+static inline vec v_add(vec a, vec b) { return _mm256_add_pd(a, b); }
+static inline vec v_sub(vec a, vec b) { return _mm256_sub_pd(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm256_mul_pd(a, b); }
+static inline vec v_div(vec a, vec b) { return _mm256_div_pd(a, b); }
+static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
+static inline vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
+static inline vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
+static inline vec v_if_negative(vec x, vec a, vec b) {
+    return _mm256_blendv_pd(b, a, _mm256_cmp_pd(x, _mm256_setzero_pd(), _CMP_LT_OQ));
+}
+
+#else
+
+typedef float real;
+typedef __m256 vec;
+enum { LANES = 8 };
+
+static inline vec v_load(const real *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(real *p, vec a) { _mm256_storeu_ps(p, a); }
+static inline void v_store_n(real *p, vec a, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
+}
+static inline vec v_set1(real a) { return _mm256_set1_ps(a); }
+static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+static inline vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
+static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
+static inline vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+static inline vec v_if_negative(vec x, vec a, vec b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+}
+static inline vec v_abs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline vec v_copysign(vec a, vec sign) { return _mm256_or_ps(a, _mm256_and_ps(sign, _mm256_set1_ps(-0.0f))); }
+/* 2^n from the bits of n + 1.5 * 2^23 */
+static inline vec v_pow2(vec shifted) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
+}
+
+#endif

@@ -1,0 +1,51 @@
+/* vec_generic.h - 16-byte vectors in GNU C, for any CPU (SSE2 on x86-64, NEON on ARM64). No FMA: products are rounded,
+ * so the bits differ from the FMA levels'. */
+#include <stdint.h>
+#include <string.h>
+
+#define ISA_NAME "generic"
+enum { MR_MAX = 3, ACCUMULATORS = 12 };
+
+#ifdef LF_REAL_IS_DOUBLE
+
+typedef double real;
+typedef double vec __attribute__((vector_size(16)));
+typedef int64_t mask __attribute__((vector_size(16)));
+enum { LANES = 2 };
+
+static inline vec v_set1(real a) { return (vec){a, a}; }
+
+#else
+
+typedef float real;
+typedef float vec __attribute__((vector_size(16)));
+typedef int32_t mask __attribute__((vector_size(16)));
+enum { LANES = 4 };
+
+static inline vec v_set1(real a) { return (vec){a, a, a, a}; }
+static inline vec v_abs(vec a) { return (vec)((mask)a & 0x7fffffff); }
+static inline vec v_copysign(vec a, vec sign) { return (vec)((mask)a | ((mask)sign & (mask)v_set1(-0.0f))); }
+/* 2^n from the bits of n + 1.5 * 2^23 */
+static inline vec v_pow2(vec shifted) {
+    typedef uint32_t bits __attribute__((vector_size(16)));
+    return (vec)(((bits)shifted << 23) + 0x3f800000u);
+}
+
+#endif
+
+static inline vec v_load(const real *p) {
+    vec a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
+static inline void v_store(real *p, vec a) { memcpy(p, &a, sizeof a); }
+static inline void v_store_n(real *p, vec a, int n) { memcpy(p, &a, (size_t)n * sizeof(real)); }
+static inline vec v_add(vec a, vec b) { return a + b; }
+static inline vec v_sub(vec a, vec b) { return a - b; }
+static inline vec v_mul(vec a, vec b) { return a * b; }
+static inline vec v_div(vec a, vec b) { return a / b; }
+static inline vec v_fma(vec a, vec b, vec c) { return a * b + c; }
+static inline vec v_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
+static inline vec v_min(vec a, vec b) { return v_select(a < b, a, b); }
+static inline vec v_max(vec a, vec b) { return v_select(a > b, a, b); }
+static inline vec v_if_negative(vec x, vec a, vec b) { return v_select(x < v_set1(0), a, b); }

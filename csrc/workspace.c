@@ -1,0 +1,129 @@
+/* workspace.c - one call's memory: how much, and where in it everything lies.
+ *
+ * lf_layout measures when `base` is NULL and carves otherwise, by the same text, so the two cannot disagree.
+ *
+ * Size of a slice of B rows, in items: sum over cells of B * (2 P' + 3 H')  (states, ' = padded to whole vectors)
+ *   + block * B * (G H' of the widest cell + 2 F of the widest layer)       (block: time steps per block)
+ *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind
+ *   + T * B bytes, only where a layer makes masks.
+ * Without such layers nothing grows with T. */
+#include "workspace.h"
+
+#include <string.h>
+
+enum { BLOCK_BYTES = 512 * 1024, BLOCK_STEPS = 96 };
+
+typedef struct {
+    char *base;
+    size_t used;
+    int overflow;
+} carver;
+
+static void *carve(carver *c, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 4 || c->used > SIZE_MAX / 4) {
+        c->overflow = 1;
+        return NULL;
+    }
+    void *at = c->base ? c->base + c->used : NULL;
+    c->used += (bytes + LF_ALIGN - 1) / LF_ALIGN * LF_ALIGN;
+    return at;
+}
+
+static size_t widest_layer(const lf_plan *plan) {
+    int64_t widest = 1;
+    for (int64_t i = 0; i < plan->num_nodes; i++)
+        widest = plan->nodes[i].output_size > widest ? plan->nodes[i].output_size : widest;
+    return (size_t)widest;
+}
+
+size_t lf_projection_size(const lf_cell_plan *cell, int lanes) {
+    size_t columns = 0;
+    for (int p = 0; p < cell->num_parts; p++)
+        if (cell->parts[p].inputs)
+            columns += (size_t)(cell->parts[p].gates * cell->parts[p].panels * lanes);
+    return columns;
+}
+
+static size_t widest_projection(const lf_plan *plan) {
+    size_t widest = 0;
+    for (int64_t i = 0; i < plan->num_nodes; i++)
+        for (int d = 0; d < plan->nodes[i].num_directions; d++) {
+            const size_t columns = lf_projection_size(&plan->nodes[i].cells[d], plan->kernels->lanes);
+            widest = columns > widest ? columns : widest;
+        }
+    return widest;
+}
+
+static size_t blas_scratch(const lf_plan *plan, int64_t rows) {
+    size_t most = 0;
+    for (int64_t i = 0; i < plan->num_nodes; i++) {
+        const lf_node *node = &plan->nodes[i];
+        const lf_part *parts[] = {&node->part, &node->cells[0].parts[0], &node->cells[0].parts[1],
+                                  &node->cells[1].parts[0], &node->cells[1].parts[1]};
+        for (int p = 0; p < 5; p++) {
+            const size_t size = lf_blas_scratch(parts[p], rows, plan->kernels->item_size, plan->kernels->lanes);
+            most = size > most ? size : most;
+        }
+    }
+    return most;
+}
+
+/* Time steps per block: what fits the second-level cache, and a whole number of row tiles for a single sequence. */
+static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
+    const size_t step = (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * plan->kernels->item_size;
+    int64_t steps = (int64_t)(BLOCK_BYTES / (step ? step : 1));
+    steps = steps > BLOCK_STEPS ? BLOCK_STEPS : steps < 1 ? 1 : steps;
+    return steps < time ? steps : time;
+}
+
+static void carve_states(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
+    const size_t item = plan->kernels->item_size, lanes = (size_t)plan->kernels->lanes;
+    w->cells = carve(c, (size_t)plan->num_cells, sizeof *w->cells);
+    for (int64_t i = 0; i < plan->num_nodes; i++)
+        for (int d = 0; d < plan->nodes[i].num_directions; d++) {
+            const lf_cell_plan *cell = &plan->nodes[i].cells[d];
+            const size_t output = ((size_t)cell->output_size + lanes - 1) / lanes * lanes * item;
+            const size_t hidden = ((size_t)cell->hidden_size + lanes - 1) / lanes * lanes * item;
+            lf_cell_state state = {.h_stride = (int64_t)output, .c_stride = (int64_t)hidden};
+            state.h = carve(c, batch, output);
+            state.h_next = carve(c, batch, output);
+            state.c = carve(c, batch, hidden);
+            state.part = carve(c, batch, hidden);
+            if (w->cells)
+                w->cells[plan->nodes[i].first_cell + d] = state;
+        }
+}
+
+static void carve_stages(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch, size_t time) {
+    size_t most[2] = {0, 0};
+    for (int64_t s = 0; s + 1 < plan->num_stages; s++) {
+        const size_t steps = plan->stages[s + 1].collapsed ? 1 : time;
+        const size_t size = steps * (size_t)plan->nodes[plan->stages[s].last].output_size;
+        most[s & 1] = size > most[s & 1] ? size : most[s & 1];
+    }
+    for (int i = 0; i < 2; i++)
+        w->stage[i] = carve(c, batch, most[i] * plan->kernels->item_size);
+}
+
+size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t time, void *base, lf_workspace *w) {
+    carver c = {base, 0, 0};
+    const size_t item = plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
+    memset(w, 0, sizeof *w);
+    if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
+        return SIZE_MAX;
+    w->block = block_steps(plan, batch, time);
+    const size_t rows = B * (size_t)(w->block ? w->block : 1);
+    carve_states(&c, plan, w, B);
+    carve_stages(&c, plan, w, B, T);
+    for (int i = 0; i < 2; i++)
+        w->values[i] = carve(&c, rows * widest_layer(plan), item);
+    w->projection = carve(&c, rows * widest_projection(plan), item);
+    w->x = carve(&c, rows, sizeof *w->x);
+    w->y = carve(&c, rows, sizeof *w->y);
+    w->rows = carve(&c, B, sizeof *w->rows);
+    w->softmax = carve(&c, widest_layer(plan), item);
+    w->mask = carve(&c, plan->makes_mask ? B * (T ? T : 1) : 0, 1);
+    w->blas = carve(&c, plan->backend == LF_BLAS ? blas_scratch(plan, (int64_t)rows) : 0, 1);
+    return c.overflow ? SIZE_MAX : c.used;
+}

@@ -1,0 +1,37 @@
+/* workspace.h - one call's memory: how much, and where in it everything lies. */
+#ifndef LF_WORKSPACE_H
+#define LF_WORKSPACE_H
+
+#include "lf_impl.h"
+
+/* Rows of one run at a time: enough for full tiles, few enough to bound the memory of any batch. */
+enum { LF_ROWS_AT_ONCE = 256 };
+
+typedef struct {
+    void *h, *h_next; /* output of the last step and of the next one */
+    void *c;          /* cell state, or z of a GRU without reset_after */
+    void *part;       /* between two parts of a step: r*h, or the output before projection */
+    int64_t h_stride, c_stride; /* bytes per row, of h and of c and part */
+} lf_cell_state;
+
+typedef struct {
+    int64_t block; /* time steps per block */
+    lf_cell_state *cells;
+    void *stage[2];   /* (row, time, features) between stages, taken in turn */
+    void *values[2];  /* (time, row, features) of one block between layers, taken in turn */
+    void *projection; /* (time, row, pre-activations) of one block */
+    const void **x;
+    void **y;
+    int32_t *rows;
+    void *softmax;
+    uint8_t *mask; /* (time, row), 1 where a step counts; NULL where no layer makes masks */
+    void *blas;
+} lf_workspace;
+
+/* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). */
+size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t time, void *base, lf_workspace *w);
+
+/* Elements in a row of hoisted pre-activations of all parts of a cell. */
+size_t lf_projection_size(const lf_cell_plan *cell, int lanes);
+
+#endif

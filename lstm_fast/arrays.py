@@ -1,0 +1,60 @@
+"""What callers pass, as plain NumPy arrays the engine can read in place; refused with a message where it cannot be.
+
+Accepted: NumPy arrays, anything with ``__dlpack__`` (PyTorch, JAX, ... on the CPU) and anything that NumPy can view
+or build an array from. Results have native byte order, are aligned, and have contiguous features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import DTypeError, ShapeError
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """``value`` as an ndarray, without a copy where that can be."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name}: a masked array's mask would be ignored; pass lengths=, or fill it first")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    try:
+        return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise DTypeError(f"{name}: cannot be read as an array ({error}); pass a NumPy array") from error
+
+
+def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
+    """float32 or float64 input in the network's ``dtype``, its last axis contiguous."""
+    array = as_array(value, name)
+    if array.dtype not in (np.float32, np.float64):
+        raise DTypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype()")
+    if not array.dtype.isnative:
+        raise DTypeError(f"{name}: expected native byte order, got {array.dtype}; convert it with .astype({dtype})")
+    contiguous = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+    if array.dtype == dtype and array.flags.aligned and contiguous:
+        return array
+    return np.ascontiguousarray(array, dtype)
+
+
+def as_ids(value: Any, name: str) -> np.ndarray:
+    """Integer ids as int64."""
+    array = as_array(value, name)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: the network starts with an embedding and takes integers, got dtype {array.dtype}")
+    return np.require(array, np.int64, "A") if array.dtype != np.int64 or not array.flags.aligned else array
+
+
+def as_lengths(value: Any, batch: int, time: int) -> np.ndarray:
+    """Valid steps of each row as contiguous int64, each in 0 .. time."""
+    array = as_array(value, "lengths")
+    if array.dtype.kind not in "iu" and array.size:
+        raise DTypeError(f"lengths: expected integers, got dtype {array.dtype}")
+    if array.shape != (batch,):
+        raise ShapeError(f"lengths: expected shape ({batch},), one length per sequence, got {array.shape}")
+    outside = np.flatnonzero((array < 0) | (array > time))
+    if outside.size:
+        at = outside[0]
+        raise ShapeError(f"lengths[{at}]: expected 0 .. {time}, the steps in x, got {array[at]}")
+    return np.ascontiguousarray(array, np.int64)
