@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import ShapeError
 from ..spec import GATES, SIGMOID, TANH, Activation, Cell
 
 #: Position in the source of each canonical gate.
@@ -39,14 +40,17 @@ def torch_cell(
     bias_hh: np.ndarray | None = None,
     weight_hr: np.ndarray | None = None,
     *,
+    reset_after: bool = True,
+    gate_activation: Activation = SIGMOID,
     activation: Activation = TANH,
+    output_activation: Activation = TANH,
 ) -> Cell:
-    """A cell from PyTorch's arrays: weights (gates*H, in), biases (gates*H,) each or None.
+    """A cell from PyTorch's arrays: weights (gates*H, in), biases (gates*H,) each or None, which means zeros.
 
-    Shapes are judged later, by ``ModelSpec.validate``, which names every tensor at fault; arrays whose first axis
-    does not divide into gates are passed on untouched for it to report.
+    The caller has judged the shapes, under the source's own names; two biases of different shapes are refused here
+    because no sum of them could be judged later.
     """
-    bias, bias_hn = _sum_torch_bias(kind, bias_ih, bias_hh)
+    bias, bias_hn = _sum_torch_bias(kind, bias_ih, bias_hh, reset_after)
     return Cell(
         kind=kind,
         weight_ih=_reorder("torch", kind, weight_ih),
@@ -54,7 +58,10 @@ def torch_cell(
         bias=None if bias is None else _reorder("torch", kind, bias),
         bias_hn=bias_hn,
         weight_hr=None if weight_hr is None else np.ascontiguousarray(weight_hr),
+        reset_after=reset_after,
+        gate_activation=gate_activation,
         activation=activation,
+        output_activation=output_activation,
     )
 
 
@@ -89,6 +96,20 @@ def keras_cell(
     )
 
 
+def keras_cudnn_arrays(
+    kind: str, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plain Keras arrays from those of CuDNNLSTM and CuDNNGRU, (in, gates*H), (H, gates*H) and (2*gates*H,).
+
+    Each gate's block is stored transposed, the input kernel's in Fortran order; there are two biases.
+    """
+    gates = len(GATES[kind])
+    kernel = np.hstack([block.T.reshape(block.shape, order="F") for block in np.hsplit(kernel, gates)])
+    recurrent_kernel = np.hstack([block.T for block in np.hsplit(recurrent_kernel, gates)])
+    bias = bias.reshape(2, -1)
+    return kernel, recurrent_kernel, bias if kind == "gru" else bias.sum(axis=0)
+
+
 def _reorder(source: str, kind: str, stacked: np.ndarray) -> np.ndarray:
     gates = len(GATES[kind])
     if stacked.ndim == 0 or stacked.shape[0] % gates:
@@ -98,11 +119,15 @@ def _reorder(source: str, kind: str, stacked: np.ndarray) -> np.ndarray:
 
 
 def _sum_torch_bias(
-    kind: str, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None
+    kind: str, bias_ih: np.ndarray | None, bias_hh: np.ndarray | None, reset_after: bool
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if bias_ih is None or bias_hh is None or bias_ih.shape != bias_hh.shape:
-        return (bias_hh if bias_ih is None else bias_ih), None
-    if kind != "gru":
+    if bias_hh is None:
+        return bias_ih, None
+    if bias_ih is None:
+        bias_ih = np.zeros_like(bias_hh)
+    if bias_ih.shape != bias_hh.shape:
+        raise ShapeError(f"bias_hh: expected the shape of bias_ih, {bias_ih.shape}, got {bias_hh.shape}")
+    if kind != "gru" or not reset_after:
         return bias_ih + bias_hh, None
     return _sum_but_candidate(bias_ih, bias_hh), np.ascontiguousarray(bias_hh[2 * (len(bias_hh) // 3) :])
 

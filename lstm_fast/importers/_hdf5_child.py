@@ -118,7 +118,7 @@ def describe(file):
         seen = itertools.count(1)
         found = [item for name in MODERN if name in file for item in walk(file, name, "", 1, seen)]
     else:
-        raise RefusalError("format", f"expected a Keras file, found an HDF5 file holding {ascii(list(file)[:5])}")
+        raise RefusalError("format", f"expected a Keras file, found an HDF5 file holding {list(file)[:5]!a}")
     limit("entries", len(found), "datasets of the HDF5 file")
     total, datasets = 0, []
     for path, dataset in found:
