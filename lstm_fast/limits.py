@@ -24,7 +24,7 @@ class Limits:
     header_bytes: int = 16 * _MIB
     """Size of a description: JSON header or config, pickle, central directory of a zip."""
     nesting: int = 64
-    """Depth of nested containers."""
+    """Depth of nested containers, at most 256."""
     memo: int = 100_000
     """Objects in a pickle, and those it refers back to."""
     inflated_bytes: int = 24 * _MIB
@@ -38,6 +38,10 @@ class Limits:
             value = getattr(self, item.name)
             if type(value) is not int or value <= 0:
                 raise ValueError(f"Limits({item.name}=...): expected a positive int, got {value!r}")
+        if self.nesting > 256:
+            raise ValueError(
+                f"Limits(nesting=...): expected at most 256, Python's own stack bounds it, got {self.nesting}"
+            )
 
     def check(self, name: str, value: int, what: str) -> None:
         """Raise ModelLimitError where ``value``, a count described by ``what``, exceeds the limit called ``name``."""

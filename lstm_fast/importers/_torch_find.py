@@ -1,0 +1,213 @@
+"""Finding modules: in a state dict by its key names, in a pickled or a live module by its attributes.
+
+All three give the same thing, modules by dotted name, in the source's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import ModelFormatError, UnsupportedModelError
+from ..limits import Limits
+from ._pickle import Record
+from ._torch_tensors import Entry, Tensor, printable
+
+#: Containers whose only job is to call the module inside.
+_WRAPPERS = {
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One module: its own tensors, and of a pickled or live one also its class and plain attributes."""
+
+    class_name: str = ""  # "" where the source does not say
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    children: tuple[str, ...] = ()
+    hooked: bool = False
+
+
+Modules = dict[str, Node]
+
+
+def join(*parts: str) -> str:
+    """A dotted name, leaving out empty parts."""
+    return ".".join(part for part in parts if part)
+
+
+def unwrap(modules: Modules) -> Modules:
+    """The modules without a wrapper around the whole."""
+    while (root := modules.get("")) and (inner := _WRAPPERS.get(root.class_name)):
+        modules = {name.removeprefix(inner).removeprefix("."): n for name, n in modules.items() if name}
+    return modules
+
+
+# State dicts.
+
+
+def from_state_dict(entries: dict[str, Entry]) -> Modules:
+    """Modules by the prefixes of the keys, without those of torch.compile, DataParallel and AveragedModel."""
+    renamed = {key.replace("_orig_mod.", ""): entry for key, entry in entries.items() if key != "n_averaged"}
+    while renamed and all(key.startswith("module.") for key in renamed):
+        renamed = {key.removeprefix("module."): entry for key, entry in renamed.items()}
+    if len(renamed) < len(entries) - ("n_averaged" in entries):
+        raise ModelFormatError("two keys of the state dict are equal once the prefix _orig_mod. is dropped")
+    modules: Modules = {}
+    for key, entry in renamed.items():
+        prefix, _, name = key.rpartition(".")
+        modules.setdefault(prefix, Node()).entries[name] = entry
+    return modules
+
+
+# Pickled checkpoints.
+
+
+class Checkpoint:
+    """What a pickle holds: state dicts and whole modules, wherever they are nested."""
+
+    def __init__(self, root: object, entry: Callable[[str, Tensor], Entry], limits: Limits) -> None:
+        self._entry = entry
+        self._limits = limits
+        self._count = 0
+        self.found: list[tuple[str, Modules]] = list(self._search(root))
+
+    def _search(self, root: object) -> Iterator[tuple[str, Modules]]:
+        """Breadth-first, each container once, so neither cycles nor shared parts cost more than their size."""
+        level, seen = [("", root)], set()
+        for _ in range(self._limits.nesting):
+            below: list[tuple[str, object]] = []
+            for path, value in level:
+                if id(value) in seen or not isinstance(value, dict | list | tuple | Record):
+                    continue
+                seen.add(id(value))
+                if isinstance(value, Record) and _is_module(value):
+                    modules: Modules = {}
+                    self._walk(value, "", modules, self._limits.nesting)
+                    yield path, unwrap(modules)
+                    continue
+                if isinstance(value, dict) and any(_is_weight(k, v) for k, v in value.items()):
+                    yield path, from_state_dict(self._entries(value, ""))
+                below += ((join(path, _label(key)), inner) for key, inner in _contents(value))
+            level = below
+        if level:
+            raise ModelFormatError(
+                f"the checkpoint nests containers deeper than {self._limits.nesting}; raise it with"
+                " limits=lf.Limits(nesting=...)"
+            )
+
+    def _entries(self, values: dict, prefix: str) -> dict[str, Entry]:
+        found = {}
+        for key, value in values.items():
+            if isinstance(key, str) and isinstance(value, Tensor | Record):
+                self._count += 1
+                self._limits.check("entries", self._count, "tensors of the checkpoint")
+                label = _label(key)
+                source = join(prefix, label)
+                if isinstance(value, Tensor):
+                    found[label] = self._entry(source, value)
+                elif _is_weight_name(key):
+                    found[label] = Entry(source, (), value.name, _no_values)
+        return found
+
+    def _walk(self, record: Record, path: str, modules: Modules, depth: int) -> None:
+        if depth == 0:
+            self._limits.check("nesting", self._limits.nesting + 1, "nested modules")
+        self._limits.check("entries", len(modules) + 1, "modules of the checkpoint")
+        state = record.state
+        if record.name.startswith("__torch__."):  # TorchScript keeps tensors and modules side by side
+            modules[path] = Node(entries=self._entries(state, path))
+            inner = {key: value for key, value in state.items() if isinstance(value, Record) and _is_module(value)}
+        else:
+            own = {**_dict(state, "_parameters"), **_dict(state, "_buffers")}
+            inner = _dict(state, "_modules")
+            hooked = any(_dict(state, name) for name in _HOOKS)
+            names = tuple(map(_label, inner))
+            modules[path] = Node(record.name, state, self._entries(own, path), names, hooked)
+        for key, value in inner.items():
+            if isinstance(value, Record) and _is_module(value):
+                self._walk(value, join(path, _label(key)), modules, depth - 1)
+            elif isinstance(value, Record):
+                modules[join(path, _label(key))] = Node(value.name)
+
+
+def _no_values():
+    raise UnsupportedModelError("not a plain tensor")
+
+
+def _dict(state: dict, name: str) -> dict:
+    value = state.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_module(record: Record) -> bool:
+    if not isinstance(record.state, dict):
+        return False
+    return isinstance(record.state.get("_modules"), dict) or record.name.startswith("__torch__.")
+
+
+def _is_weight_name(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(("weight", "bias"))
+
+
+def _is_weight(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor) and _is_weight_name(key)
+
+
+def _label(key: object) -> str:
+    """A key of the file as printable text."""
+    return printable(key if isinstance(key, str) else str(key) if isinstance(key, int | float) else "?")
+
+
+def _contents(value: object) -> Iterator[tuple[object, object]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, Record):
+        yield from value.entries.items()
+        yield from enumerate(value.elements)
+        yield from value.state.items() if isinstance(value.state, dict) else [("state", value.state)]
+    else:
+        yield from enumerate(value)
+
+
+# Live modules: duck-typed, so that torch is not imported here.
+
+
+def from_live(module: object) -> Modules:
+    """Modules of a live ``torch.nn.Module``."""
+    modules: Modules = {}
+    _walk_live(module, "", modules)
+    return unwrap(modules)
+
+
+def _walk_live(module: object, path: str, modules: Modules) -> None:
+    attributes = vars(module)
+    own = {**attributes["_parameters"], **attributes["_buffers"]}
+    entries = {name: _live_entry(join(path, name), tensor) for name, tensor in own.items() if tensor is not None}
+    inner = {name: child for name, child in attributes["_modules"].items() if child is not None}
+    cls = type(module)
+    hooked = any(attributes.get(name) for name in _HOOKS) or "forward" in attributes
+    modules[path] = Node(f"{cls.__module__}.{cls.__qualname__}", attributes, entries, tuple(inner), hooked)
+    for name, child in inner.items():
+        _walk_live(child, join(path, name), modules)
+
+
+def _live_entry(source: str, tensor) -> Entry:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+
+    def load():
+        import numpy as np
+
+        try:
+            values = tensor.detach().cpu()
+            values = (values.float() if dtype in ("float16", "bfloat16") else values).contiguous().numpy()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise UnsupportedModelError(f"{source}: its values cannot be had ({error})") from None
+        return np.array(values)
+
+    return Entry(source, tuple(map(int, tensor.shape)), dtype, load)

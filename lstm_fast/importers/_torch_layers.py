@@ -1,0 +1,235 @@
+"""From PyTorch modules to layers of the spec, in two steps: judge every shape and attribute, then make the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..errors import ModelFormatError, UnsupportedModelError
+from ..spec import LINEAR, TANH, Activation, Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
+from . import _torch_stack
+from ._torch_find import Modules, Node, join
+from ._torch_kinds import activation_module, describe, kind_of, named_activation, softmax_module
+from ._torch_tensors import FLOATS, Entry
+
+_ROOT_NAMES = {"linear": "linear", "matrix": "linear", "embedding": "embedding"}
+
+
+@dataclass
+class _Plan:
+    """A layer to be: what it needs and how it is made."""
+
+    entries: dict[str, Entry]
+    make: Callable[[Mapping[str, np.ndarray]], Layer]
+    provenance: list[Provenance] = field(default_factory=list)
+
+
+class Chain:
+    """Modules run one after another. ``add`` judges; ``spec`` raises all faults at once, or makes the model."""
+
+    def __init__(self, modules: Modules) -> None:
+        self._modules = modules
+        self._plans: list[_Plan] = []
+        self._names: set[str] = set()
+        self._faults: list[str] = []
+        self._refused: list[str] = []
+        self._layouts: dict[bool, str] = {}  # batch_first of the modules that say it
+
+    def add(self, name: str, *, kind: str = "", last: bool = False, nonlinearity: str = "") -> None:
+        """Append a module; ``kind`` stands in for :func:`kind_of` where the tensors alone leave it open."""
+        node = self._modules[name]
+        kind = kind or kind_of(node)
+        if node.hooked:
+            self._refuse(
+                name, node, "has forward hooks or a forward of its own; remove them, they cannot be carried over"
+            )
+        elif kind == "sequential":
+            for child in node.children:
+                self.add(join(name, child))
+        elif kind == "recurrent":
+            self._add_recurrent(name, node, last, nonlinearity)
+        elif kind in ("linear", "embedding"):
+            self._add_matrix(name, node, kind)
+        elif kind in ("activation", "softmax"):
+            self._add_function(name, node, kind)
+        elif kind != "identity":
+            self._refuse(name, node, "is not supported; recurrent modules, Linear, Embedding and activations are")
+
+    def add_function(self, name: str, function: str) -> None:
+        """Append an activation of the spec by name, or softmax or log_softmax."""
+        name = self._unique(name)
+        if function in ("softmax", "log_softmax"):
+            layer: Layer = Softmax(name, log=function == "log_softmax")
+        else:
+            layer = Elementwise(name, named_activation(function))
+        self._plans.append(_Plan({}, lambda arrays: layer))
+
+    def spec(self, batch_first: bool | None, source_kind: str) -> ModelSpec:
+        """The model. ``batch_first`` None is what the modules say, or True where none does."""
+        self._check_layout(batch_first)
+        for error, messages in ((ModelFormatError, self._faults), (UnsupportedModelError, self._refused)):
+            if messages:
+                head = "" if len(messages) == 1 else f"{len(messages)} faults in the model:\n  "
+                raise error(head + "\n  ".join(messages))
+        wide = any(entry.dtype == "float64" for plan in self._plans for entry in plan.entries.values())
+        dtype = np.float64 if wide else np.float32
+        layers: list[Layer] = []
+        for plan in self._plans:
+            arrays = {name: entry.load().astype(dtype, copy=False) for name, entry in plan.entries.items()}
+            _append(layers, plan.make(arrays))
+        return ModelSpec(
+            layers=tuple(layers),
+            batch_first=next(iter(self._layouts), True) if batch_first is None else batch_first,
+            source_kind=source_kind,
+            provenance=tuple(origin for plan in self._plans for origin in plan.provenance),
+        )
+
+    # One method per kind of module.
+
+    def _add_recurrent(self, name: str, node: Node, last: bool, nonlinearity: str) -> None:
+        where = {key: entry.source for key, entry in node.entries.items()}
+        if not where:
+            self._faults.append(f"{name or 'the module'} ({node.class_name}): it has no parameters")
+            return
+        class_kind = node.class_name.rpartition(".")[2].removesuffix("Cell").lower() if node.class_name else ""
+        kind = class_kind if class_kind in ("lstm", "gru", "rnn") else None
+        stack, faults = _torch_stack.analyse({key: e.shape for key, e in node.entries.items()}, where, kind)
+        self._check_entries(name, node)
+        self._faults += faults
+        if stack is None or faults:
+            return
+        self._check_attributes(name, node, stack)
+        note = ""
+        activation = TANH
+        if stack.kind == "rnn":
+            said = _nonlinearity(node)
+            if nonlinearity and said and nonlinearity != said:
+                self._faults.append(f"{name}: the module says nonlinearity {said!r}, not {nonlinearity!r}")
+            chosen = nonlinearity or said or "tanh"
+            note = f"nonlinearity {chosen}" + ("" if nonlinearity or said else " assumed, a state dict does not say")
+            activation = Activation(chosen)
+        layer_name = self._unique(name or stack.kind)
+        self._plans.append(
+            _Plan(
+                node.entries,
+                lambda arrays: _torch_stack.build(layer_name, stack, arrays, last=last, activation=activation),
+                _torch_stack.provenance(layer_name, stack, where, note),
+            )
+        )
+
+    def _add_matrix(self, name: str, node: Node, kind: str) -> None:
+        entries = node.entries
+        allowed = ("weight", "bias") if kind == "linear" else ("weight",)
+        for key, entry in entries.items():
+            if key not in allowed:
+                self._faults.append(
+                    f"{entry.source}: no parameter of {kind}; remove weight_norm or a parametrization before saving"
+                )
+        self._check_entries(name, node)
+        if "weight" not in entries:
+            self._faults.append(f"{join(name, 'weight')}: missing")
+            return
+        weight, bias = entries["weight"], entries.get("bias")
+        if len(weight.shape) != 2 or 0 in weight.shape:
+            self._faults.append(f"{weight.source}: expected 2 dimensions of 1 or more, got shape {weight.shape}")
+        elif kind == "linear" and bias is not None and bias.shape != weight.shape[:1]:
+            self._faults.append(f"{bias.source}: expected shape {weight.shape[:1]}, got {bias.shape}")
+        if kind == "embedding" and node.attributes.get("max_norm") is not None:
+            self._refuse(name, node, "has max_norm; embed with it applied, or retrain without it")
+        layer_name = self._unique(name or _ROOT_NAMES[kind])
+
+        def make(arrays: Mapping[str, np.ndarray]) -> Layer:
+            if kind == "embedding":
+                return Embedding(layer_name, arrays["weight"])
+            return Dense(layer_name, arrays["weight"], arrays.get("bias"))
+
+        origins = [Provenance(f"{layer_name}.{key}", entry.source) for key, entry in entries.items()]
+        self._plans.append(_Plan(entries, make, origins))
+
+    def _add_function(self, name: str, node: Node, kind: str) -> None:
+        layer_name = self._unique(name or kind)
+        try:
+            layer: Layer = (
+                Softmax(layer_name, softmax_module(node))
+                if kind == "softmax"
+                else Elementwise(layer_name, activation_module(node))
+            )
+        except UnsupportedModelError as error:
+            self._refused.append(f"{layer_name} ({node.class_name}): {error}")
+            return
+        self._plans.append(_Plan({}, lambda arrays: layer))
+
+    # Judging.
+
+    def _refuse(self, name: str, node: Node, what: str) -> None:
+        known = f" ({node.class_name})" if node.class_name else ""
+        self._refused.append(f"{name or 'the module'}{known} {what}")
+
+    def _check_entries(self, name: str, node: Node) -> None:
+        below = [other for other in self._modules if name and other.startswith(name + ".")]
+        if below:
+            self._refuse(name, node, f"has modules of its own, {', '.join(below[:5])}: it is no plain PyTorch module")
+        for entry in node.entries.values():
+            if entry.dtype not in FLOATS:
+                self._refused.append(
+                    f"{entry.source}: expected {', '.join(FLOATS)}, got {entry.dtype}; convert it to a plain float"
+                    " tensor before saving"
+                )
+
+    def _check_attributes(self, name: str, node: Node, stack: _torch_stack.Stack) -> None:
+        expected = {
+            "input_size": stack.input_size,
+            "hidden_size": stack.hidden_size,
+            "num_layers": stack.num_layers,
+            "bidirectional": stack.num_directions == 2,
+            "bias": stack.bias,
+            "proj_size": stack.proj_size,
+        }
+        for key, value in expected.items():
+            said = node.attributes.get(key, value)
+            if isinstance(said, bool | int) and said != value:
+                self._faults.append(f"{join(name, key)}: the module says {said}, its tensors {value}")
+        batch_first = node.attributes.get("batch_first")
+        if isinstance(batch_first, bool):
+            self._layouts[batch_first] = name or stack.kind
+
+    def _check_layout(self, batch_first: bool | None) -> None:
+        if len(self._layouts) == 2:
+            self._refused.append(
+                f"{self._layouts[True]} has batch_first=True and {self._layouts[False]} batch_first=False; make them"
+                " agree"
+            )
+        elif batch_first is not None and (not batch_first) in self._layouts:
+            self._refused.append(
+                f"{self._layouts[not batch_first]} has batch_first={not batch_first}, but batch_first={batch_first} was"
+                " given; leave it out"
+            )
+
+    def _unique(self, name: str) -> str:
+        candidate, number = name, 2
+        while candidate in self._names:
+            candidate, number = f"{name}_{number}", number + 1
+        self._names.add(candidate)
+        return candidate
+
+
+def _nonlinearity(node: Node) -> str:
+    """An RNN module's "tanh" or "relu", or "" where nothing says it."""
+    mode = node.attributes.get("nonlinearity", node.attributes.get("mode"))
+    if mode is None:
+        return ""
+    known = {"tanh": "tanh", "relu": "relu", "RNN_TANH": "tanh", "RNN_RELU": "relu"}
+    if not isinstance(mode, str) or mode not in known:
+        raise UnsupportedModelError(f"expected nonlinearity 'tanh' or 'relu' of an RNN, got {describe(mode)}")
+    return known[mode]
+
+
+def _append(layers: list[Layer], layer: Layer) -> None:
+    """Append a layer; an elementwise function right behind a dense layer becomes its activation."""
+    before = layers[-1] if layers else None
+    if isinstance(layer, Elementwise) and isinstance(before, Dense) and before.activation == LINEAR:
+        layers[-1] = replace(before, activation=layer.activation)
+    else:
+        layers.append(layer)
