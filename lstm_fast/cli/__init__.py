@@ -1,0 +1,93 @@
+"""The ``lstm-fast`` command: one file per subcommand, each with ``add_parser`` and ``run``.
+
+Importing this package loads argparse and little else; a subcommand imports what it needs when it runs.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from . import doctor, import_model, inspect_model, predict, verify
+from ._shared import CommandError, Result, escape
+
+_COMMANDS = (import_model, inspect_model, predict, verify, doctor)
+_FAILED, _INTERRUPTED = 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; wrong usage leaves by SystemExit(2), as argparse does."""
+    args = _parser().parse_args(argv)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
+        return _FAILED
+    except KeyboardInterrupt:
+        print("lstm-fast: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lstm-fast", description="Import trained recurrent networks and run them on the CPU."
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(commands).set_defaults(run=command.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and leave")
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
+        from .. import __version__
+
+        print(f"lstm-fast {__version__}")
+        parser.exit()
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ..errors import LstmFastError
+
+    try:
+        result = args.run(args)
+    except BrokenPipeError:
+        raise
+    except (CommandError, LstmFastError, OSError, MemoryError) as error:
+        message = _message(error)
+        print(f"lstm-fast: error: {escape(message)}", file=sys.stderr)
+        if args.json:
+            _report(args, Result(_FAILED, {"error": {"type": type(error).__name__, "message": message}}))
+        return _FAILED
+    _report(args, result)
+    return result.code
+
+
+def _report(args: argparse.Namespace, result: Result) -> None:
+    """Print a result for people or programs, on stderr where stdout is the data itself."""
+    stream = sys.stderr if getattr(args, "output", None) == "-" else sys.stdout
+    if args.json:
+        facts = {"command": args.command, "ok": result.code == 0, **result.facts}
+        print(json.dumps(facts, indent=2, allow_nan=False), file=stream)
+    elif result.text:
+        print(result.text, file=stream)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, FileExistsError):
+        return f"{error.filename}: exists already; give another name, or --force to replace it"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory{f' ({error})' if str(error) else ''}; try a smaller --batch-size or a smaller file"
+    return str(error) or type(error).__name__

@@ -1,0 +1,41 @@
+"""``lstm-fast inspect``: what is in a model file, without running it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ._shared import Result, add_source_options, layer_facts, new_parser, source_arguments
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    parser = new_parser(
+        commands,
+        "inspect",
+        "show layers, shapes and where each weight came from",
+        "Show a model file's layers and weights: shapes, gate order, and the source tensor behind each of ours.",
+    )
+    parser.add_argument("file", metavar="FILE", help="any model file that can be loaded")
+    add_source_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> Result:
+    from ..importers import load_spec
+    from ..summary import summary_text, tensor_facts, tensor_text
+
+    spec = load_spec(args.file, **source_arguments(args))
+    facts = {
+        "file": args.file,
+        "source": {"kind": spec.source_kind, "sha256": spec.source_sha256},
+        "dtype": str(spec.dtype),
+        "batch_first": spec.batch_first,
+        "takes_ids": spec.takes_ids,
+        "input_size": spec.input_size,
+        "output_size": spec.output_size,
+        "returns_sequences": spec.returns_sequences,
+        "parameters": sum(value.size for _, value in spec.tensors()),
+        "layers": layer_facts(spec),
+        "tensors": tensor_facts(spec),
+    }
+    return Result(0, facts, f"{summary_text(spec)}\n\n{tensor_text(spec)}")
