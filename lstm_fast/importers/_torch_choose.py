@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from ..errors import UnsupportedModelError
 from ..spec import ACTIVATIONS
 from ._torch_find import Modules, Node
-from ._torch_kinds import kind_of
+from ._torch_kinds import is_own, kind_of
 from ._torch_layers import Chain
 from ._torch_stack import analyse
 
-_FUNCTIONS = (*ACTIVATIONS, "softmax", "log_softmax")
+_FUNCTIONS = (*(name for name in ACTIVATIONS if name != "linear"), "softmax", "log_softmax")
 _USABLE = ("recurrent", "linear", "embedding", "matrix")
 _MAX_LISTED = 60
 
@@ -19,8 +19,8 @@ _MAX_LISTED = 60
 def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
     """The chain that ``module`` describes, see :mod:`lstm_fast.importers.torch`.
 
-    Without it: the root where its class says everything, or the only module there is where that is recurrent. How
-    several modules follow one another is never guessed.
+    Without it: the root where its class is PyTorch's own, or the only module there is. How several modules follow
+    one another, and what the forward of an unknown class does, is never guessed.
     """
     modules = _name_root(modules)
     chain = Chain(modules)
@@ -30,14 +30,18 @@ def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
         return chain
     root = next(iter(modules))
     listed = _listed(modules)
-    if _says_everything(modules[root]):
+    if is_own(modules[root]) and ".container.Module" not in modules[root].class_name:
         chain.add(root)
-    elif len(listed) == 1 and kind_of(modules[listed[0]]) == "recurrent":
+    elif (
+        len(listed) == 1
+        and kind_of(modules[listed[0]]) != "matrix"
+        and all(is_own(node) or not node.class_name for node in modules.values())
+    ):
         chain.add(listed[0])
     else:
         raise UnsupportedModelError(
-            f"{_count(listed)} in it, and a state dict does not say how they follow one another; say it with"
-            f" module=, for example\n  {_example(modules, listed)}\n{_table(modules, listed)}"
+            "nothing says how the modules in it follow one another; say it with module=, for example\n"
+            f"  {_example(modules, listed)}\n{_table(modules, listed)}"
         )
     return chain
 
@@ -49,14 +53,10 @@ def _name_root(modules: Modules) -> Modules:
         return modules
     kind = kind_of(node)
     stack = _stack(node) if kind == "recurrent" else None
-    label = stack.kind if stack else kind
+    label = stack.kind if stack else node.class_name.rpartition(".")[2].lower() or kind
     if label in modules:
         return modules
     return {label if name == "" else name: value for name, value in modules.items()}
-
-
-def _says_everything(node: Node) -> bool:
-    return node.class_name.startswith("torch.") and kind_of(node) != "other"
 
 
 def _split(module: str | Sequence[str]) -> list[list[str]]:
@@ -78,7 +78,7 @@ def _add(chain: Chain, modules: Modules, entry: list[str], *, first: bool) -> No
         raise UnsupportedModelError(f"module=: nothing is called {name!r}\n{_table(modules, listed)}")
     kind = kind_of(modules[name])
     nonlinearity = ""
-    if kind == "recurrent":
+    if kind == "recurrent":  # the only kind for which tanh and relu are no functions applied behind it
         nonlinearity = next((option for option in options if option in ("tanh", "relu")), "")
         functions = [option for option in functions if option != nonlinearity]
     others = [option for option in options if option not in functions and option != nonlinearity]
@@ -115,13 +115,8 @@ def _listed(modules: Modules) -> list[str]:
     return [
         name
         for name, node in modules.items()
-        if kind_of(node) not in containers
-        and (node.entries or (node.class_name.startswith("torch.") and ".container." not in node.class_name))
+        if kind_of(node) not in containers and (node.entries or (is_own(node) and ".container." not in node.class_name))
     ]
-
-
-def _count(listed: list[str]) -> str:
-    return "1 module is" if len(listed) == 1 else f"{len(listed)} modules are"
 
 
 def _example(modules: Modules, listed: list[str]) -> str:

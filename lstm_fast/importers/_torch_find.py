@@ -121,7 +121,8 @@ class Checkpoint:
         self._limits.check("entries", len(modules) + 1, "modules of the checkpoint")
         state = record.state
         if record.name.startswith("__torch__."):  # TorchScript keeps tensors and modules side by side
-            modules[path] = Node(entries=self._entries(state, path))
+            own_class = record.name.startswith("__torch__.torch.")  # its constants, batch_first among them, are code
+            modules[path] = Node("" if own_class else record.name, entries=self._entries(state, path))
             inner = {key: value for key, value in state.items() if isinstance(value, Record) and _is_module(value)}
         else:
             own = {**_dict(state, "_parameters"), **_dict(state, "_buffers")}

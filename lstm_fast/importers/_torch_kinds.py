@@ -7,7 +7,7 @@ import math
 from ..errors import UnsupportedModelError
 from ..spec import ACTIVATIONS, Activation
 from ._torch_find import Node
-from ._torch_stack import is_recurrent
+from ._torch_stack import is_parameter
 
 _DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
 _ACTIVATION_PATH = "torch.nn.modules.activation."
@@ -53,14 +53,19 @@ def kind_of(node: Node) -> str:
     if name.startswith(_ACTIVATION_PATH):
         short = name.removeprefix(_ACTIVATION_PATH)
         return "softmax" if short in _SOFTMAX else "activation"
-    if name.startswith("torch."):
+    if is_own(node):
         return "other"
-    if is_recurrent(node.entries):
+    if any(map(is_parameter, node.entries)):
         return "recurrent"
     weight = node.entries.get("weight")
     if weight is not None and len(weight.shape) == 2 and set(node.entries) <= {"weight", "bias"}:
         return "linear" if "bias" in node.entries else "matrix"
     return "other"
+
+
+def is_own(node: Node) -> bool:
+    """Whether the class is known and PyTorch's, so that its attributes and forward are."""
+    return node.class_name.startswith("torch.")
 
 
 def named_activation(name: str) -> Activation:

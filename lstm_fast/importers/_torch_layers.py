@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +12,10 @@ from ..errors import ModelFormatError, UnsupportedModelError
 from ..spec import LINEAR, TANH, Activation, Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
 from . import _torch_stack
 from ._torch_find import Modules, Node, join
-from ._torch_kinds import activation_module, describe, kind_of, named_activation, softmax_module
+from ._torch_kinds import activation_module, describe, is_own, kind_of, named_activation, softmax_module
 from ._torch_tensors import FLOATS, Entry
 
-_ROOT_NAMES = {"linear": "linear", "matrix": "linear", "embedding": "embedding"}
+_UNNORM = "torch.nn.utils.remove_weight_norm, torch.nn.utils.parametrize.remove_parametrizations"
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Chain:
 
     def __init__(self, modules: Modules) -> None:
         self._modules = modules
+        self._sorted = sorted(modules)
         self._plans: list[_Plan] = []
         self._names: set[str] = set()
         self._faults: list[str] = []
@@ -39,12 +41,13 @@ class Chain:
 
     def add(self, name: str, *, kind: str = "", last: bool = False, nonlinearity: str = "") -> None:
         """Append a module; ``kind`` stands in for :func:`kind_of` where the tensors alone leave it open."""
-        node = self._modules[name]
+        node = self._modules.get(name)
+        if node is None:
+            self._faults.append(f"{name}: expected a module here, found none")
+            return
         kind = kind or kind_of(node)
         if node.hooked:
-            self._refuse(
-                name, node, "has forward hooks or a forward of its own; remove them, they cannot be carried over"
-            )
+            self._refuse(name, node, f"has forward hooks or a forward of its own; remove them ({_UNNORM})")
         elif kind == "sequential":
             for child in node.children:
                 self.add(join(name, child))
@@ -54,6 +57,8 @@ class Chain:
             self._add_matrix(name, node, kind)
         elif kind in ("activation", "softmax"):
             self._add_function(name, node, kind)
+        elif ".parametrize." in node.class_name:
+            self._refuse(name, node, f"is parametrized; make its weights plain ({_UNNORM})")
         elif kind != "identity":
             self._refuse(name, node, "is not supported; recurrent modules, Linear, Embedding and activations are")
 
@@ -69,10 +74,9 @@ class Chain:
     def spec(self, batch_first: bool | None, source_kind: str) -> ModelSpec:
         """The model. ``batch_first`` None is what the modules say, or True where none does."""
         self._check_layout(batch_first)
-        for error, messages in ((ModelFormatError, self._faults), (UnsupportedModelError, self._refused)):
-            if messages:
-                head = "" if len(messages) == 1 else f"{len(messages)} faults in the model:\n  "
-                raise error(head + "\n  ".join(messages))
+        if messages := self._refused + self._faults:
+            head = "" if len(messages) == 1 else f"{len(messages)} faults in the model:\n  "
+            raise (UnsupportedModelError if self._refused else ModelFormatError)(head + "\n  ".join(messages))
         wide = any(entry.dtype == "float64" for plan in self._plans for entry in plan.entries.values())
         dtype = np.float64 if wide else np.float32
         layers: list[Layer] = []
@@ -93,14 +97,19 @@ class Chain:
         if not where:
             self._faults.append(f"{name or 'the module'} ({node.class_name}): it has no parameters")
             return
-        class_kind = node.class_name.rpartition(".")[2].removesuffix("Cell").lower() if node.class_name else ""
-        kind = class_kind if class_kind in ("lstm", "gru", "rnn") else None
-        stack, faults = _torch_stack.analyse({key: e.shape for key, e in node.entries.items()}, where, kind)
-        self._check_entries(name, node)
+        if not self._check_entries(name, node, _torch_stack.is_parameter):
+            return
+        own_kind = node.class_name.rpartition(".")[2].removesuffix("Cell").lower() if is_own(node) else None
+        stack, faults = _torch_stack.analyse({key: e.shape for key, e in node.entries.items()}, where, own_kind)
         self._faults += faults
         if stack is None or faults:
             return
         self._check_attributes(name, node, stack)
+        if nonlinearity and stack.kind != "rnn":
+            self._refused.append(
+                f"module=: {nonlinearity!r} is the nonlinearity of an RNN, and {name!r} is {stack}; to apply it to the"
+                f" output, add the entry ':{nonlinearity}' behind it"
+            )
         note = ""
         activation = TANH
         if stack.kind == "rnn":
@@ -122,12 +131,8 @@ class Chain:
     def _add_matrix(self, name: str, node: Node, kind: str) -> None:
         entries = node.entries
         allowed = ("weight", "bias") if kind == "linear" else ("weight",)
-        for key, entry in entries.items():
-            if key not in allowed:
-                self._faults.append(
-                    f"{entry.source}: no parameter of {kind}; remove weight_norm or a parametrization before saving"
-                )
-        self._check_entries(name, node)
+        if not self._check_entries(name, node, allowed.__contains__):
+            return
         if "weight" not in entries:
             self._faults.append(f"{join(name, 'weight')}: missing")
             return
@@ -138,7 +143,7 @@ class Chain:
             self._faults.append(f"{bias.source}: expected shape {weight.shape[:1]}, got {bias.shape}")
         if kind == "embedding" and node.attributes.get("max_norm") is not None:
             self._refuse(name, node, "has max_norm; embed with it applied, or retrain without it")
-        layer_name = self._unique(name or _ROOT_NAMES[kind])
+        layer_name = self._unique(name or kind)
 
         def make(arrays: Mapping[str, np.ndarray]) -> Layer:
             if kind == "embedding":
@@ -167,16 +172,21 @@ class Chain:
         known = f" ({node.class_name})" if node.class_name else ""
         self._refused.append(f"{name or 'the module'}{known} {what}")
 
-    def _check_entries(self, name: str, node: Node) -> None:
-        below = [other for other in self._modules if name and other.startswith(name + ".")]
-        if below:
-            self._refuse(name, node, f"has modules of its own, {', '.join(below[:5])}: it is no plain PyTorch module")
-        for entry in node.entries.values():
-            if entry.dtype not in FLOATS:
+    def _check_entries(self, name: str, node: Node, known: Callable[[str], bool]) -> bool:
+        """Refuse a leaf with modules below it, and tensors unknown or not float; whether all was well."""
+        count = len(self._refused)
+        at = bisect_left(self._sorted, name + ".")
+        if name and at < len(self._sorted) and self._sorted[at].startswith(name + "."):
+            self._refuse(name, node, f"has a module of its own, {self._sorted[at]}: it is no plain PyTorch module")
+        for key, entry in node.entries.items():
+            if not known(key):
+                self._refused.append(f"{entry.source}: not a plain module's; make its weights plain ({_UNNORM})")
+            elif entry.dtype not in FLOATS:
                 self._refused.append(
                     f"{entry.source}: expected {', '.join(FLOATS)}, got {entry.dtype}; convert it to a plain float"
                     " tensor before saving"
                 )
+        return len(self._refused) == count
 
     def _check_attributes(self, name: str, node: Node, stack: _torch_stack.Stack) -> None:
         expected = {

@@ -64,26 +64,29 @@ class Stack:
         return ", ".join(parts)
 
 
-def is_recurrent(names: Mapping[str, object]) -> bool:
-    """Whether a module's own tensors are those of a recurrent module."""
-    return any(_NAME.fullmatch(name) for name in names)
+def is_parameter(name: str) -> bool:
+    """Whether a recurrent module may have a tensor of that name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def analyse(
     shapes: Mapping[str, tuple[int, ...]], where: Mapping[str, str], kind: str | None = None
 ) -> tuple[Stack | None, list[str]]:
-    """The stack that named shapes form, and every fault in them; ``where`` gives each name's name in the source.
+    """The stack that named shapes form, and every fault in them.
 
-    Without ``kind`` the number of gates tells LSTM, GRU and RNN apart.
+    Args:
+        shapes: of at least one array, by names of which :func:`is_parameter` holds.
+        where: each name's name in the source.
+        kind: "lstm", "gru" or "rnn"; without it the number of gates tells them apart.
     """
-    faults = [_unknown(where[name]) for name in shapes if not _NAME.fullmatch(name)]
+    faults: list[str] = []
     parsed = [match.groups() for name in shapes if (match := _NAME.fullmatch(name))]
     numbers = sorted({int(layer) for _, layer, _ in parsed if layer is not None})
     cell = not numbers
     if not cell and any(layer is None for _, layer, _ in parsed):
-        return None, [*faults, f"{_any(where)}: names with and without a layer number are mixed"]
+        return None, [f"{_any(where)}: names with and without a layer number are mixed"]
     if not cell and numbers != list(range(len(numbers))):
-        return None, [*faults, f"{_any(where)}: expected layers numbered from 0 without a gap, got {numbers}"]
+        return None, [f"{_any(where)}: expected layers numbered from 0 without a gap, got {numbers}"]
     first = "" if cell else "_l0"
     needed = [f"{part}{first}" for part in ("weight_ih", "weight_hh")]
     if "weight_hr" + first in shapes:
@@ -139,13 +142,6 @@ def _kind(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
             if kind:
                 return kind
     return None
-
-
-def _unknown(name: str) -> str:
-    return (
-        f"{name}: no parameter of PyTorch's recurrent modules; remove weight_norm or a parametrization before saving"
-        " (torch.nn.utils.remove_weight_norm, torch.nn.utils.parametrize.remove_parametrizations)"
-    )
 
 
 def _any(where: Mapping[str, str]) -> str:
