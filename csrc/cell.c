@@ -48,8 +48,8 @@ static void project(const lf_slice *s, const lf_cell_plan *cell, lf_step_fn kern
     char *out = s->w.projection;
     for (int p = 0; p < cell->num_parts && cell->parts[p].inputs; p++) {
         const lf_part *part = &cell->parts[p];
-        const lf_step step = {.part = part, .n = s->rows * steps, .x = s->w.x, .init = part->bias, .out = out,
-                              .out_stride = *stride, .scratch = s->w.blas};
+        const lf_step step = {.part = part, .n = s->rows * steps, .x = s->w.x, .init = part->bias,
+                              .init_hn = part->bias_hn, .out = out, .out_stride = *stride, .scratch = s->w.blas};
         lf_run_step(s->plan, kernels[p], &step);
         first[p] = out;
         out += part->gates * part->panels * s->plan->kernels->lanes * item;

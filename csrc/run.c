@@ -135,6 +135,7 @@ typedef struct {
     char *workspace;
     size_t workspace_size; /* of each slice */
     int num_slices;
+    int64_t most_rows; /* at a time, in any slice */
     int stop;
 } job;
 
@@ -148,7 +149,7 @@ static void run_rows(void *context, int index) {
         lf_slice s = {.plan = j->plan, .call = call, .first_row = first, .time = call->time, .stop = &j->stop};
         s.rows = end - first < LF_ROWS_AT_ONCE ? end - first : LF_ROWS_AT_ONCE;
         s.asks = index == 0;
-        lf_layout(j->plan, s.rows, s.time, j->workspace + (size_t)index * j->workspace_size, &s.w);
+        lf_layout(j->plan, s.rows, j->most_rows, s.time, j->workspace + (size_t)index * j->workspace_size, &s.w);
         enter_states(&s);
         const lf_view x = {(char *)(uintptr_t)call->x + first * call->x_batch_stride, call->x_batch_stride,
                            call->x_time_stride};
@@ -163,10 +164,14 @@ static int slices_of(int64_t batch, int num_threads) {
     return batch < num_threads ? (int)batch : num_threads < 1 ? 1 : num_threads;
 }
 
-static size_t slice_size(const lf_plan *plan, int64_t batch, int64_t time, int slices) {
+static int64_t most_rows(int64_t batch, int slices) {
     const int64_t rows = (batch + slices - 1) / slices;
+    return rows < LF_ROWS_AT_ONCE ? rows : LF_ROWS_AT_ONCE;
+}
+
+static size_t slice_size(const lf_plan *plan, int64_t rows, int64_t time) {
     lf_workspace unused;
-    return lf_layout(plan, rows < LF_ROWS_AT_ONCE ? rows : LF_ROWS_AT_ONCE, time, NULL, &unused);
+    return lf_layout(plan, rows, rows, time, NULL, &unused);
 }
 
 size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
@@ -174,7 +179,7 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int n
         return 0;
     const int slices = slices_of(batch, num_threads);
     size_t total;
-    if (__builtin_mul_overflow(slice_size(plan, batch, time, slices), (size_t)slices, &total))
+    if (__builtin_mul_overflow(slice_size(plan, most_rows(batch, slices), time), (size_t)slices, &total))
         return SIZE_MAX;
     return total;
 }
@@ -203,7 +208,8 @@ lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace) {
         return ids;
     job j = {.plan = plan, .call = call, .workspace = workspace};
     j.num_slices = slices_of(call->batch, call->num_threads);
-    j.workspace_size = slice_size(plan, call->batch, call->time, j.num_slices);
+    j.most_rows = most_rows(call->batch, j.num_slices);
+    j.workspace_size = slice_size(plan, j.most_rows, call->time);
     if (j.num_slices == 1)
         run_rows(&j, 0);
     else

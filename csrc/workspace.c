@@ -106,13 +106,13 @@ static void carve_stages(carver *c, const lf_plan *plan, lf_workspace *w, size_t
         w->stage[i] = carve(c, batch, most[i] * plan->kernels->item_size);
 }
 
-size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t time, void *base, lf_workspace *w) {
+size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w) {
     carver c = {base, 0, 0};
     const size_t item = plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
     memset(w, 0, sizeof *w);
     if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
         return SIZE_MAX;
-    w->block = block_steps(plan, batch, time);
+    w->block = block_steps(plan, most, time);
     const size_t rows = B * (size_t)(w->block ? w->block : 1);
     carve_states(&c, plan, w, B);
     carve_stages(&c, plan, w, B, T);
@@ -123,7 +123,9 @@ size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t time, void *base, l
     w->y = carve(&c, rows, sizeof *w->y);
     w->rows = carve(&c, B, sizeof *w->rows);
     w->softmax = carve(&c, widest_layer(plan), item);
-    w->mask = carve(&c, plan->makes_mask ? B * (T ? T : 1) : 0, 1);
-    w->blas = carve(&c, plan->backend == LF_BLAS ? blas_scratch(plan, (int64_t)rows) : 0, 1);
+    if (plan->makes_mask)
+        w->mask = carve(&c, B, T);
+    if (plan->backend == LF_BLAS)
+        w->blas = carve(&c, blas_scratch(plan, (int64_t)rows), 1);
     return c.overflow ? SIZE_MAX : c.used;
 }

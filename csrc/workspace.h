@@ -28,8 +28,9 @@ typedef struct {
     void *blas;
 } lf_workspace;
 
-/* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). */
-size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t time, void *base, lf_workspace *w);
+/* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). `most` is the largest
+ * batch of the same call: it sets the block, so that a smaller rest of the rows never needs more. */
+size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w);
 
 /* Elements in a row of hoisted pre-activations of all parts of a cell. */
 size_t lf_projection_size(const lf_cell_plan *cell, int lanes);
