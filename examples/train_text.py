@@ -2,7 +2,7 @@
 
 The text is the standard library of the Python that runs this script, every twentieth file held back. Writes
 text/python.safetensors and text/python.npz (held-back passages with PyTorch's own output). Needs torch
-and safetensors; about five minutes on one core.
+and safetensors; about four minutes on one core.
 """
 
 from __future__ import annotations
