@@ -1,3 +1,50 @@
-"""Fast CPU inference for recurrent networks."""
+"""Fast CPU inference for recurrent networks: LSTM, GRU and RNN from Keras and PyTorch, NumPy in and NumPy out.
+
+    import lstm_fast as lf
+
+    model = lf.load("model.keras")
+    y, state = model.forward_sequence(x)
+"""
+
+from .config import config, show_config
+from .errors import (
+    BackendError,
+    DTypeError,
+    IndexRangeError,
+    LstmFastError,
+    ModelFormatError,
+    ModelLimitError,
+    ShapeError,
+    StateError,
+    UnsupportedModelError,
+)
+from .limits import Limits
+from .loading import GRU, LSTM, RNN, from_keras, from_torch, load
+from .model import Model
+from .spec import Activation, ModelSpec
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Activation",
+    "BackendError",
+    "DTypeError",
+    "IndexRangeError",
+    "Limits",
+    "LstmFastError",
+    "Model",
+    "ModelFormatError",
+    "ModelLimitError",
+    "ModelSpec",
+    "ShapeError",
+    "StateError",
+    "UnsupportedModelError",
+    "config",
+    "from_keras",
+    "from_torch",
+    "load",
+    "show_config",
+]

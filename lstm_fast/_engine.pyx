@@ -188,7 +188,7 @@ cdef class Engine:
         if self._plan != NULL:
             raise StateError("a model is built once; load another one instead")
         spec.validate()
-        self.spec = spec.astype(dtype)
+        self.spec = spec
         self.dtype = np.dtype(dtype)
         self.backend = backend
         self.num_threads = num_threads

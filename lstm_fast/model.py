@@ -1,0 +1,173 @@
+"""A network ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._engine import Engine
+from .arrays import as_ids, as_lengths, as_real
+from .config import choose_backend, choose_isa, choose_threads
+from .errors import ShapeError
+from .spec import ModelSpec
+
+
+class Model(Engine):
+    """A network packed for this machine. It is immutable and may be called from many threads at once.
+
+    Args:
+        spec: the network.
+        dtype: "float32" (also for float64 weights, which are rounded) or "float64".
+        backend: "packed" (own kernels), or "blas"; default: ``LSTM_FAST_BACKEND``, then "packed".
+        num_threads: threads a call may use, or "auto"; default: ``LSTM_FAST_NUM_THREADS``, then 1.
+        isa: instruction set; default: ``LSTM_FAST_ISA``, then the best one here.
+
+    Raises:
+        ModelFormatError: ``spec`` contradicts itself. BackendError: what is asked for is not offered here.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        dtype: Any = None,
+        backend: str | None = None,
+        num_threads: int | str | None = None,
+        isa: str | None = None,
+    ) -> None:
+        real = np.dtype(np.float32 if dtype is None else dtype)
+        if real not in (np.float32, np.float64):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {real}")
+        super().__init__(
+            spec,
+            dtype=real,
+            backend=choose_backend(backend),
+            isa=choose_isa(isa),
+            num_threads=choose_threads(num_threads),
+        )
+        self._asked = {"dtype": real.name, "backend": backend, "num_threads": num_threads, "isa": isa}
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, progress: bool = False, *, lengths: Any = None
+    ) -> np.ndarray:
+        """Outputs only, as Keras' ``predict``: sequences run in groups of ``batch_size`` (all at once where None).
+
+        ``x`` and ``lengths`` are those of :meth:`forward_sequence`, ``x`` batched; ``progress`` shows a bar (needs
+        tqdm). The result does not depend on ``batch_size``, to the last bit on the packed backend.
+        """
+        if batch_size is None and not progress:
+            return self.forward_sequence(x, lengths=lengths)[0]
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        values = as_ids(x, "x") if self.spec.takes_ids else as_real(x, self.dtype, "x")
+        if values.ndim != (2 if self.spec.takes_ids else 3):
+            return self.forward_sequence(values, lengths=lengths)[0]
+        axis = 0 if self.spec.batch_first else 1
+        out_axis = axis if self.spec.returns_sequences else 0
+        batch, time = values.shape[axis], values.shape[1 - axis]
+        valid = None if lengths is None else as_lengths(lengths, batch, time)
+        shape = [batch, self.spec.output_size]
+        if self.spec.returns_sequences:
+            shape.insert(1 - axis, time)
+        y = np.empty(shape, self.dtype)
+        size = batch_size or max(1, min(batch, 32))
+        starts: Any = range(0, batch, size)
+        if progress:
+            from tqdm import tqdm
+
+            starts = tqdm(starts, unit="batch")
+        for start in starts:
+            rows = slice(start, start + size)
+            part = (rows,) if axis == 0 else (slice(None), rows)
+            target = (rows,) if out_axis == 0 else (slice(None), rows)
+            self.forward_sequence(values[part], lengths=None if valid is None else valid[rows], out=y[target])
+        return y
+
+    @property
+    def input_names(self) -> list[str]:
+        """What :meth:`run` can be fed: "X", "sequence_lens", and "initial_h" / "initial_c" of each stack."""
+        return ["X", "sequence_lens", *(name for stack in self._state_names("initial_h", "initial_c") for name in stack)]
+
+    @property
+    def output_names(self) -> list[str]:
+        """What :meth:`run` gives, in order: "Y", then "Y_h" / "Y_c" of each stack."""
+        return ["Y", *(name for stack in self._state_names("Y_h", "Y_c") for name in stack)]
+
+    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[np.ndarray]:
+        """Named arrays in, a list out, as ONNX Runtime's ``run``; shapes are those of :meth:`forward_sequence`.
+
+        Names follow ONNX's recurrent operators; with several recurrent stacks each state's name ends in
+        ".<layer name>". ``output_names`` None gives all of :attr:`output_names`.
+        """
+        unknown = set(feed) - set(self.input_names)
+        if unknown or "X" not in feed:
+            raise ValueError(f"feed: expected X and any of {self.input_names[1:]}, got {sorted(feed)}")
+        missing = set(output_names or ()) - set(self.output_names)
+        if missing:
+            raise ValueError(f"output_names: expected any of {self.output_names}, got {sorted(missing)}")
+        y, final = self.forward_sequence(feed["X"], self._fed_state(feed), lengths=feed.get("sequence_lens"))
+        finals = [final] if len(self.spec.recurrent) == 1 else list(final)
+        values = {"Y": y}
+        for names, state in zip(self._state_names("Y_h", "Y_c"), finals, strict=True):
+            values.update(zip(names, state if isinstance(state, tuple) else (state,), strict=True))
+        return [values[name] for name in (self.output_names if output_names is None else output_names)]
+
+    def _state_names(self, h: str, c: str) -> list[tuple[str, ...]]:
+        stacks = self.spec.recurrent
+        names = []
+        for stack in stacks:
+            suffix = "" if len(stacks) == 1 else f".{stack.name}"
+            names.append((h + suffix, c + suffix) if stack.kind == "lstm" else (h + suffix,))
+        return names
+
+    def _fed_state(self, feed: Mapping[str, Any]) -> Any:
+        states: list[Any] = []
+        for names in self._state_names("initial_h", "initial_c"):
+            given = [feed[name] for name in names if name in feed]
+            if given and len(given) != len(names):
+                raise ShapeError(f"feed: {' and '.join(names)} go together, got one of them")
+            states.append(None if not given else tuple(given) if len(given) == 2 else given[0])
+        if all(state is None for state in states):
+            return None
+        return states[0] if len(states) == 1 else tuple(states)
+
+    def summary(self) -> str:
+        """The network as a table: layers, output shapes, parameters, and how it runs."""
+        from .summary import summary_text
+
+        return summary_text(
+            self.spec, dtype=self.dtype, backend=self.backend, isa=self.isa, num_threads=self.num_threads
+        )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+        """Write the network to a native file, in the precision of its source; see docs/file-format.md."""
+        from .fileformat import write_lstmf
+
+        write_lstmf(self.spec, path, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        from .summary import layer_type
+
+        layers = " > ".join(f"{layer_type(layer)}({_size(layer)})" for layer in self.spec.layers)
+        weights = "" if self.spec.dtype == self.dtype else f" of {self.spec.dtype} weights"
+        return f"<lstm_fast.Model {layers}; {self.dtype}{weights}, {self.backend}, {self.isa}>"
+
+    def __reduce__(self) -> tuple:
+        return _restore, (self.spec, self._asked)
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Model:
+        return _restore(self.spec, self._asked)
+
+
+def _restore(spec: ModelSpec, asked: dict[str, Any]) -> Model:
+    return Model(spec, **asked)
+
+
+def _size(layer: Any) -> str:
+    return str(getattr(layer, "output_size", "")) or getattr(getattr(layer, "activation", ""), "name", "")
