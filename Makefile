@@ -6,9 +6,10 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 HEADERS := $(CURDIR)/build/headers
 
 SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd)
+SETTINGS := LSTM_FAST_BLAS=$(LSTM_FAST_BLAS) CC=$(CC) CFLAGS=$(CFLAGS)
 LIST_BUILD_REQUIRES := from build import ProjectBuilder; print(*ProjectBuilder(".").build_system_requires, sep="\n")
 
-.PHONY: help build demo test oracle-test lint format clean
+.PHONY: help build demo test oracle-test lint format clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -47,7 +48,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info lstm_fast/_libs lstm_fast/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# What follows are stamp files: each is as new as the last run of its recipe.
+# What follows are stamp files: each is as new as the last run of its recipe, settings as its last change.
 
 $(VENV)/ready: tools/prerequisites.sh pyproject.toml
 	@sh tools/prerequisites.sh $(PYTHON)
@@ -58,8 +59,11 @@ $(VENV)/ready: tools/prerequisites.sh pyproject.toml
 	@$(PIP) install -r $(VENV)/build-requires.txt
 	@touch $@
 
+$(VENV)/settings: $(VENV)/ready FORCE
+	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' > $@
+
 # The compiler ignores the headers' folders where tools/prerequisites.sh had no need to make them.
-$(VENV)/built: $(VENV)/ready $(SOURCES)
+$(VENV)/built: $(VENV)/settings $(SOURCES)
 	@echo 'Building lstm_fast'
 	@CPATH=$(HEADERS)/$(notdir $(realpath $(VENV)/bin/python)):$(HEADERS)$(addprefix :,$(CPATH)) \
 		$(PIP) install --no-build-isolation --editable .
