@@ -63,7 +63,7 @@ $(VENV)/settings: $(VENV)/ready FORCE
 	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' > $@
 
 # The compiler ignores the headers' folders where tools/prerequisites.sh had no need to make them.
-$(VENV)/built: $(VENV)/settings $(SOURCES)
+$(VENV)/built: $(VENV)/ready $(VENV)/settings $(SOURCES)
 	@echo 'Building lstm_fast'
 	@CPATH=$(HEADERS)/$(notdir $(realpath $(VENV)/bin/python)):$(HEADERS)$(addprefix :,$(CPATH)) \
 		$(PIP) install --no-build-isolation --editable .
