@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 
 import numpy as np
 import safetensors
@@ -33,14 +34,14 @@ def read_metadata(data: bytes, limits: Limits) -> dict[str, str]:
 
 
 def read_entries(data: bytes, limits: Limits) -> dict[str, Entry]:
-    """All tensors by name."""
+    """All tensors, sorted by name: the library gives them in no particular order."""
     read_metadata(data, limits)
     try:
         tensors = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
         raise ModelFormatError(f"safetensors: {error}; the file is damaged") from None
     limits.check("entries", len(tensors), "tensors of the safetensors file")
-    return {printable(name): _entry(printable(name), tensor) for name, tensor in tensors}
+    return {printable(name): _entry(printable(name), tensor) for name, tensor in sorted(tensors, key=itemgetter(0))}
 
 
 def _entry(name: str, tensor: dict) -> Entry:

@@ -12,7 +12,7 @@ from ._torch_layers import Chain
 from ._torch_stack import analyse
 
 _FUNCTIONS = (*(name for name in ACTIVATIONS if name != "linear"), "softmax", "log_softmax")
-_USABLE = ("recurrent", "linear", "embedding", "matrix")
+_USABLE = ("embedding", "matrix", "recurrent", "linear")
 _MAX_LISTED = 60
 
 
@@ -120,7 +120,9 @@ def _listed(modules: Modules) -> list[str]:
 
 
 def _example(modules: Modules, listed: list[str]) -> str:
+    """A guess at what comes first and last, for the user to correct."""
     usable = [name for name in listed if kind_of(modules[name]) in _USABLE]
+    usable.sort(key=lambda name: _USABLE.index(kind_of(modules[name])))
     return f'module="{", ".join(usable[:6])}"' if usable else "(none of them is supported)"
 
 

@@ -19,6 +19,7 @@ _WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
 }
+_UNREAD = ("torch._utils.", "torch.Tensor")  # calls that make tensors of a kind that is not read
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
@@ -157,7 +158,8 @@ def _is_weight_name(key: str) -> bool:
 
 
 def _is_weight(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor) and _is_weight_name(key)
+    tensor = isinstance(value, Tensor) or (isinstance(value, Record) and value.name.startswith(_UNREAD))
+    return tensor and isinstance(key, str) and _is_weight_name(key)
 
 
 def _label(key: object) -> str:

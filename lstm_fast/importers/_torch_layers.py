@@ -115,7 +115,7 @@ class Chain:
         if stack.kind == "rnn":
             said = _nonlinearity(node)
             if nonlinearity and said and nonlinearity != said:
-                self._faults.append(f"{name}: the module says nonlinearity {said!r}, not {nonlinearity!r}")
+                self._refused.append(f"{name}: the module says nonlinearity {said!r}, not {nonlinearity!r}")
             chosen = nonlinearity or said or "tanh"
             note = f"nonlinearity {chosen}" + ("" if nonlinearity or said else " assumed, a state dict does not say")
             activation = Activation(chosen)
