@@ -85,15 +85,25 @@ def confine(memory, seconds, output):
     except OSError:
         memory = resource.RLIM_INFINITY  # no way to tell how much is in use already; the clock still guards
     seconds += int(time.process_time()) + 1
-    for name, value in (("AS", memory), ("CPU", seconds), ("FSIZE", output), ("NOFILE", 0), ("CORE", 0)):
+    for name, value, hard in (
+        ("AS", memory, memory),
+        ("CPU", seconds, seconds + 1),  # SIGXCPU tells the parent what happened; at the hard limit it is SIGKILL
+        ("FSIZE", output, output),
+        ("NOFILE", 0, 0),
+        ("CORE", 0, 0),
+    ):
         kind = getattr(resource, f"RLIMIT_{name}")
-        hard = resource.getrlimit(kind)[1]
-        if hard != resource.RLIM_INFINITY and (value == resource.RLIM_INFINITY or value > hard):
-            value = hard
+        allowed = resource.getrlimit(kind)[1]
         try:
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (lower(value, allowed), lower(hard, allowed)))
         except (ValueError, OSError):  # macOS does not take every limit
             continue
+
+
+def lower(value, allowed):
+    """The tighter of two limits; RLIM_INFINITY is -1 to Python."""
+    infinite = resource.RLIM_INFINITY
+    return allowed if value == infinite else value if allowed == infinite else min(value, allowed)
 
 
 def limit(name, value, what):
