@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -389,7 +390,7 @@ def test_predict_shows_progress_to_people_only(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--batch-size", "2"]) == 0
     assert "3/3" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--batch-size", "2", "--force"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -412,7 +413,8 @@ def test_predict_refuses_a_wrong_input(array, message, capsys):
 def test_predict_refuses_lengths_of_another_shape(lengths, capsys):
     np.save("lengths.npy", np.array(lengths))
     message = fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy", "--lengths", "lengths.npy")
-    assert "--lengths: expected shape (5,)" in message
+    assert "lengths" in message
+    assert "(5,)" in message
 
 
 def test_predict_refuses_pickled_objects(capsys):
@@ -430,6 +432,12 @@ def test_predict_refuses_every_truncated_array(capsys):
 
 def test_a_forced_instruction_set_that_is_missing_is_named(capsys):
     assert "avx9" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy", "--isa", "avx9")
+
+
+@pytest.mark.parametrize("threads", ["1000", "several"])
+def test_a_wrong_environment_is_an_error_not_a_traceback(threads, capsys, monkeypatch):
+    monkeypatch.setenv("LSTM_FAST_NUM_THREADS", threads)
+    assert "LSTM_FAST_NUM_THREADS: expected" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy")
 
 
 # verify
@@ -503,3 +511,58 @@ def test_verify_catches_a_wrong_engine(capsys, monkeypatch):
     monkeypatch.setattr(reference, "forward", shifted)
     assert main(["verify", "model.lstmf"]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+# doctor
+
+
+def test_doctor(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert lf.__version__ in printed
+    assert "run on generic, packed" in printed
+
+
+def test_doctor_in_json(capsys):
+    code, found = run_json(capsys, "doctor")
+    assert code == 0
+    assert list(found) == ["command", "ok", "config", "checks"]
+    assert found["config"] == json.loads(json.dumps(lf.config()))
+    assert {tuple(check) for check in found["checks"]} == {("name", "status", "found", "advice")}
+    runs = [check for check in found["checks"] if check["name"].startswith("run on")]
+    config = found["config"]
+    usable = [name for name, status in config["isa"]["known"].items() if status == "usable"]
+    assert len(runs) == len(usable) * len(config["backends"])
+    assert {check["status"] for check in runs} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LSTM_FAST_ISA", "avx9"), ("LSTM_FAST_BACKEND", "mkl"), ("LSTM_FAST_NUM_THREADS", "0")]
+)
+def test_doctor_names_what_the_environment_asks_for_in_vain(name, value, capsys, monkeypatch):
+    monkeypatch.setenv(name, value)
+    code, found = run_json(capsys, "doctor")
+    assert code == 1
+    [problem] = [check for check in found["checks"] if check["status"] == "problem"]
+    assert problem["name"] == "environment"
+    assert f"{name}={value}" in problem["found"]
+    assert name in problem["advice"]
+
+
+def test_doctor_says_how_to_install_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    assert "pip install 'lstm_fast[keras]'" in capsys.readouterr().out
+
+
+def test_doctor_notes_a_held_back_blas(capsys, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert main(["doctor"]) == 0
+    assert "unset it before comparing speeds" in capsys.readouterr().out
+
+
+def test_doctor_finds_a_wrong_engine(capsys, monkeypatch):
+    monkeypatch.setattr("lstm_fast.check.difference", lambda y, expected: 0.5)
+    code, found = run_json(capsys, "doctor")
+    assert code == 1
+    assert {check["status"] for check in found["checks"] if check["name"].startswith("run on")} == {"problem"}

@@ -89,12 +89,20 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def load_model(path: str, args: argparse.Namespace, source: dict[str, Any]) -> Model:
     """A model ready to run, by the options of :func:`add_engine_options`."""
     from .. import load
+    from ..errors import LstmFastError
 
-    return load(path, dtype=args.dtype, backend=args.backend, isa=args.isa, num_threads=args.num_threads, **source)
+    try:
+        return load(path, dtype=args.dtype, backend=args.backend, isa=args.isa, num_threads=args.num_threads, **source)
+    except LstmFastError:
+        raise
+    except ValueError as error:  # an option, or an environment variable that stands for one
+        raise CommandError(str(error)) from None
 
 
 def read_array(path: str) -> np.ndarray:
     """The array in a .npy file, or on standard input for ``-``; pickled objects are refused."""
+    from tokenize import TokenError
+
     from numpy.lib import format as npy
 
     try:
@@ -102,7 +110,7 @@ def read_array(path: str) -> np.ndarray:
             return npy.read_array(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
         with Path(path).open("rb") as file:
             return npy.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, TypeError) as error:
+    except (ValueError, EOFError, OverflowError, TypeError, TokenError) as error:
         name = "standard input" if path == "-" else path
         raise CommandError(f"{name}: expected an array saved by numpy.save ({error})") from None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -39,14 +41,28 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> Result:
-    from ..config import config, config_text
     from ..summary import table
 
-    checks = [*_instruction_sets(), _blas(), *_self_tests(), *_environment(), *_optional_packages()]
+    checks = [*_environment(), *_instruction_sets(), _blas(), *_self_tests(), *_optional_packages()]
+    config, config_text = _config()
     rows = [[check.name, check.status, check.found, check.advice] for check in checks]
-    text = f"{config_text()}\n\n{table(['Check', 'Status', 'Found', 'What to do'], rows)}"
+    text = f"{config_text}{table(['Check', 'Status', 'Found', 'What to do'], rows)}"
     broken = any(check.status == _PROBLEM for check in checks)
-    return Result(int(broken), {"config": config(), "checks": [asdict(check) for check in checks]}, text)
+    return Result(int(broken), {"config": config, "checks": [asdict(check) for check in checks]}, text)
+
+
+def _config() -> tuple[dict[str, Any] | None, str]:
+    """The configuration as data and as text; nothing where the environment asks for what there is not."""
+    from .. import config, show_config
+    from ..errors import LstmFastError
+
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            show_config()
+        return config(), f"{text.getvalue()}\n"
+    except (LstmFastError, ValueError):
+        return None, ""
 
 
 def _instruction_sets() -> Iterator[_Check]:

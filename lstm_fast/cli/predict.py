@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import sys
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ._shared import (
-    CommandError,
     Result,
     add_engine_options,
     add_output_options,
@@ -23,11 +22,6 @@ from ._shared import (
     source_arguments,
     write_output,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from ..model import Model
 
 #: Rows per call. Results do not depend on it; memory, the progress bar and the answer to Ctrl-C do.
 _BATCH_SIZE = 256
@@ -64,7 +58,7 @@ def run(args: argparse.Namespace) -> Result:
     x = read_array(args.x)
     lengths = read_array(args.lengths) if args.lengths else None
     started = time.perf_counter()
-    y = _predict(model, x, lengths, args.batch_size)
+    y = model.predict(x, args.batch_size, _shows_progress(), lengths=lengths)
     seconds = time.perf_counter() - started
     buffer = io.BytesIO()
     npy.write_array(buffer, y, allow_pickle=False)
@@ -82,28 +76,6 @@ def run(args: argparse.Namespace) -> Result:
     return Result(0, facts, f"{x.shape} -> {y.shape} {y.dtype} in {seconds:.3g} s, written to {args.output}")
 
 
-def _predict(model: Model, x: np.ndarray, lengths: np.ndarray | None, batch_size: int) -> np.ndarray:
-    import numpy as np
-
-    if x.ndim != (2 if model.spec.takes_ids else 3):
-        return model.forward_sequence(x, lengths=lengths)[0]
-    axis = 0 if model.spec.batch_first else 1
-    rows = x.shape[axis]
-    if lengths is not None and lengths.shape != (rows,):
-        raise CommandError(f"--lengths: expected shape ({rows},), one per row of x, got {lengths.shape}")
-    outputs = []
-    for part in _progress([slice(at, at + batch_size) for at in range(0, rows or 1, batch_size)]):
-        piece = x[part] if axis == 0 else x[:, part]
-        outputs.append(model.forward_sequence(piece, lengths=None if lengths is None else lengths[part])[0])
-    return np.concatenate(outputs, axis=axis if model.spec.returns_sequences else 0)
-
-
-def _progress(parts: list[slice]) -> Iterable[slice]:
-    """``parts`` with a progress bar, where someone watches, it would move, and tqdm is installed."""
-    if len(parts) == 1 or not sys.stderr.isatty():
-        return parts
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return parts
-    return tqdm(parts, desc="predict", unit="batch", file=sys.stderr)
+def _shows_progress() -> bool:
+    """Whether someone watches, and tqdm is there to draw the bar."""
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
