@@ -82,9 +82,10 @@ def command(*arguments: str) -> bool:
 
 
 def import_and_verify(example: Example) -> bool:
+    example.native.unlink(missing_ok=True)
     native = str(example.native.relative_to(HERE))
     module = ("--module", example.module) if example.module else ()
-    return command("import", example.artefact, *module, "-o", native, "--force") and command("verify", native)
+    return command("import", example.artefact, *module, "-o", native) and command("verify", native)
 
 
 def difference(y: np.ndarray, expected: np.ndarray) -> float:
@@ -121,7 +122,7 @@ def run(example: Example) -> tuple[float, np.ndarray]:
     one = x[:1]
     theirs, ours = seconds_in_turn([lambda: loop(one), lambda: model.forward_sequence(one)])
     name, quality = Path(example.artefact).name, example.quality(recorded, y)
-    numbers = (f"{worst:.1e}", microseconds(theirs), microseconds(ours), f"{theirs / ours:.0f}x")
+    numbers = (f"{worst:.1e}", microseconds(theirs), microseconds(ours), f"{theirs / ours:.1f}x")
     print(ROW.format(name, example.about, quality, *numbers), flush=True)
     return worst, y
 
@@ -184,7 +185,7 @@ def generate(model, prompt: str, length: int, temperature: float = 0.5, seed: in
 
 def main() -> int:
     OUTPUT.mkdir(exist_ok=True)
-    print("Networks trained in Keras and PyTorch, run without either\n")
+    print("Networks trained in Keras and PyTorch, run without either\n\nIn examples/:")
     broken = [example.artefact for example in EXAMPLES if not import_and_verify(example)]
     if broken:
         print(f"\nFAIL: not imported or not verified: {', '.join(broken)}")

@@ -42,8 +42,6 @@ def relative_difference(y: np.ndarray, expected: np.ndarray) -> float:
     ],
 )
 def test_artefact_agrees_with_its_framework(artefact, module, tolerance):
-    if artefact.endswith((".keras", ".h5")):
-        pytest.importorskip("h5py")
     path = EXAMPLES / artefact
     options = {} if module is None else {"module": module}
     model = lf.load(path, **options)
