@@ -31,7 +31,7 @@ def summary_text(
 ) -> str:
     """One row per layer, then totals, input and output; what runs the model where it is given."""
     rows = [
-        [layer.name, layer_type(layer), output, f"{parameters(layer):,}", options(layer)]
+        [layer.name, layer_type(layer), output, f"{parameters(layer):,}", options(layer, masks=has_masks(spec))]
         for layer, output in zip(spec.layers, _outputs(spec), strict=True)
     ]
     lines = [table(["Layer", "Type", "Output", "Parameters", "Options"], rows, right={3}), ""]
@@ -97,9 +97,14 @@ def parameters(layer: Layer) -> int:
     return sum(value.size for _, value in layer.tensors())
 
 
-def options(layer: Layer) -> str:
-    """What differs from the plain layer, such as activations, a projection or a mask."""
-    return ", ".join(_options(layer))
+def options(layer: Layer, *, masks: bool) -> str:
+    """What differs from the plain layer, such as activations or a projection; ``masks`` if the network masks steps."""
+    return ", ".join(_options(layer, masks))
+
+
+def has_masks(spec: ModelSpec) -> bool:
+    """Whether a layer of the network masks steps."""
+    return any(isinstance(layer, Masking) or getattr(layer, "mask_zero", False) for layer in spec.layers)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] | frozenset[int] = frozenset()) -> str:
@@ -122,9 +127,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _options(layer: Layer) -> Iterator[str]:
+def _options(layer: Layer, masks: bool) -> Iterator[str]:
     if isinstance(layer, Recurrent):
-        yield from _recurrent_options(layer)
+        yield from _recurrent_options(layer, masks)
     elif isinstance(layer, Embedding):
         yield f"vocabulary {layer.weight.shape[0]:,}"
         if layer.mask_zero:
@@ -140,10 +145,10 @@ def _options(layer: Layer) -> Iterator[str]:
         yield "logarithm"
 
 
-def _recurrent_options(layer: Recurrent) -> Iterator[str]:
+def _recurrent_options(layer: Recurrent, masks: bool) -> Iterator[str]:
     if not layer.return_sequences:
         yield "last output only"
-    if layer.masked_output == "repeat":
+    if masks and layer.masked_output == "repeat":
         yield "masked steps repeat"
     cell = layer.layers[0][0]
     if cell.weight_hr is not None:

@@ -90,12 +90,20 @@ def test_layer_type(layer, expected):
     ],
 )
 def test_options(layer, expected):
-    assert options(layer) == expected
+    assert options(layer, masks=True) == expected
+
+
+def test_masked_steps_matter_only_where_something_masks():
+    assert options(stack(masked_output="repeat"), masks=False) == ""
+    assert "masked steps repeat" in summary_text(SPECS["text"])
+    assert "masked steps repeat" in summary_text(SPECS["masked"])
+    assert "masked" not in summary_text(SPECS["lstm reverse"])
 
 
 def test_cells_that_differ_are_pointed_at():
     plain, other = stack(), stack(activation=Activation("relu"))
-    assert options(Recurrent("r", ((plain.layers[0][0], other.layers[0][0]),))) == "cells differ"
+    both = Recurrent("r", ((plain.layers[0][0], other.layers[0][0]),))
+    assert options(both, masks=False) == "cells differ"
 
 
 def test_parameters():

@@ -145,7 +145,7 @@ def run_batch_first(model: Model, x: np.ndarray, lengths: np.ndarray) -> np.ndar
 
 def layer_facts(spec: ModelSpec) -> list[dict[str, Any]]:
     """Each layer's name, type, sizes and options, for ``--json``."""
-    from ..summary import layer_type, options, parameters
+    from ..summary import has_masks, layer_type, options, parameters
 
     return [
         {
@@ -153,7 +153,7 @@ def layer_facts(spec: ModelSpec) -> list[dict[str, Any]]:
             "type": layer_type(layer),
             "output_size": getattr(layer, "output_size", None),
             "parameters": parameters(layer),
-            "options": options(layer),
+            "options": options(layer, masks=has_masks(spec)),
         }
         for layer in spec.layers
     ]
