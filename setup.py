@@ -1,7 +1,7 @@
 """Builds the extension ``lstm_fast._engine``: the C core, one instruction set per unit, under a Cython bridge.
 
 ``LSTM_FAST_BLAS=auto|system|none`` chooses the BLAS backend: ``auto`` vendors the library of the scipy-openblas32
-wheel where that is installed, ``system`` links the system's OpenBLAS, ``none`` builds without one.
+wheel where that is installed, ``system`` takes the system's OpenBLAS, ``none`` builds without one.
 """
 
 import os
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from ctypes.util import find_library
 from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
@@ -38,11 +39,9 @@ SEMANTICS = ["-std=c11", "-pthread", "-fvisibility=hidden", "-fno-fast-math", "-
 
 @dataclass
 class Blas:
-    """What it takes to compile and link against one BLAS library; empty: none."""
+    """What it takes to use one BLAS library, which the engine opens when it is first wanted; empty: none."""
 
     define_macros: list = field(default_factory=list)
-    library_dirs: list = field(default_factory=list)
-    libraries: list = field(default_factory=list)
     runtime_library_dirs: list = field(default_factory=list)
     library: Path | None = None  # to be vendored into lstm_fast/_libs
 
@@ -53,14 +52,19 @@ def find_blas(choice: str) -> Blas:
     wheel = util.find_spec("scipy_openblas32") if choice == "auto" else None
     if choice == "none" or (choice == "auto" and wheel is None):
         return Blas()
-    name, prefix = "system OpenBLAS", ""
     if wheel:
-        name, prefix = f"OpenBLAS {metadata.version('scipy-openblas32')}", "scipy_"
-    macros = [("LF_HAVE_BLAS", "1"), ("LF_CBLAS_PREFIX", prefix), ("LF_BLAS_NAME", f'"{name}"')]
-    if not wheel:
-        return Blas(macros, libraries=["openblas"])
-    library = Path(wheel.origin).parent / "lib" / "libscipy_openblas.so"
-    return Blas(macros, [str(library.parent)], ["scipy_openblas"], ["$ORIGIN/_libs"], library)
+        library = Path(wheel.origin).parent / "lib" / "libscipy_openblas.so"
+        version = f"OpenBLAS {metadata.version('scipy-openblas32')}"
+        return Blas(blas_macros(version, "scipy_", library.name), ["$ORIGIN/_libs"], library)
+    soname = find_library("openblas")
+    if soname is None:
+        raise OptionError("LSTM_FAST_BLAS=system: no OpenBLAS found; install it (sudo apt install libopenblas0)")
+    return Blas(blas_macros("system OpenBLAS", "", soname))
+
+
+def blas_macros(name: str, prefix: str, library: str) -> list:
+    strings = {"LF_BLAS_NAME": name, "LF_CBLAS_PREFIX": prefix, "LF_BLAS_LIBRARY": library}
+    return [("LF_HAVE_BLAS", "1"), *((macro, f'"{value}"') for macro, value in strings.items())]
 
 
 def flags_by_unit(bridge: str, isas: list[str]) -> dict[str, list[str]]:
@@ -86,8 +90,7 @@ class BuildEngine(build_ext):
         blas = find_blas(os.environ.get("LSTM_FAST_BLAS", "auto"))
         isas = [isa for isa, flags in ISA_FLAGS.items() if X86_64 and self.accepts(flags)]
         ext.define_macros += blas.define_macros + [(f"LF_HAVE_{isa.upper()}", "1") for isa in isas]
-        for name in ("libraries", "library_dirs", "runtime_library_dirs"):
-            getattr(ext, name).extend(getattr(blas, name))
+        ext.runtime_library_dirs += blas.runtime_library_dirs
         units = flags_by_unit(ext.sources[0], isas)
 
         # A changed flag or set of units must rebuild as a changed header does, so they are a file among the headers.
@@ -144,7 +147,7 @@ engine = Extension(
     ["lstm_fast/_engine.pyx"],
     include_dirs=[str(CSRC), np.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-    libraries=["m", "pthread"],
+    libraries=["m", "pthread", "dl"],
     depends=[str(header) for header in sorted(CSRC.glob("*.h"))],
 )
 setup(ext_modules=cythonize([engine], build_dir="build"), cmdclass={"build_ext": BuildEngine})

@@ -2,8 +2,12 @@
  *
  * Weights are plain matrices (G*N*L, K), a row of pre-activations is [gate][unit]. A step adds h * Wh^T in place to the
  * rows that hold x * Wx^T + bias, and hands them to the kernel without x and h. */
+#define _GNU_SOURCE /* setenv, strdup */
 #include "lf_impl.h"
 
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t columns_of(const lf_part *part) { return part->gates * part->gate_stride; }
@@ -12,17 +16,40 @@ static int64_t columns_of(const lf_part *part) { return part->gates * part->gate
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 
-#define PASTE(a, b) a##b
-#define CBLAS_NAME(prefix, name) PASTE(prefix, name)
-#define cblas_sgemm CBLAS_NAME(LF_CBLAS_PREFIX, cblas_sgemm)
-#define cblas_dgemm CBLAS_NAME(LF_CBLAS_PREFIX, cblas_dgemm)
+typedef void (*sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                         const float *b, int ldb, float beta, float *c, int ldc);
+typedef void (*dgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, double alpha, const double *a,
+                         int lda, const double *b, int ldb, double beta, double *c, int ldc);
 
-void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
-                 const float *b, int ldb, float beta, float *c, int ldc);
-void cblas_dgemm(int order, int trans_a, int trans_b, int m, int n, int k, double alpha, const double *a, int lda,
-                 const double *b, int ldb, double beta, double *c, int ldc);
+static sgemm_fn sgemm;
+static dgemm_fn dgemm;
 
 const char *lf_blas_name(void) { return LF_BLAS_NAME; }
+
+/* OpenBLAS starts a thread for every CPU when it is loaded, unless the environment says otherwise at that moment. So it
+ * is loaded by the first plan that wants it, told to stay with the caller's thread, and the environment put back. */
+static void open_library(void) {
+    static const char variable[] = "OPENBLAS_NUM_THREADS";
+    const char *value = getenv(variable);
+    char *saved = value ? strdup(value) : NULL;
+    setenv(variable, "1", 1);
+    void *library = dlopen(LF_BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (saved)
+        setenv(variable, saved, 1);
+    else
+        unsetenv(variable);
+    free(saved);
+    if (library) {
+        sgemm = (sgemm_fn)dlsym(library, LF_CBLAS_PREFIX "cblas_sgemm");
+        dgemm = (dgemm_fn)dlsym(library, LF_CBLAS_PREFIX "cblas_dgemm");
+    }
+}
+
+lf_status lf_blas_open(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, open_library);
+    return sgemm && dgemm ? LF_OK : LF_NO_BLAS;
+}
 
 /* c (rows, n) += a (rows, k) * b (n, k)^T; leading dimensions in elements */
 static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, void *c,
@@ -30,16 +57,18 @@ static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void 
     if (rows == 0 || n == 0 || k == 0)
         return;
     if (dtype == LF_F64)
-        cblas_dgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
+        dgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
     else
-        cblas_sgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
+        sgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)rows, (int)n, (int)k, 1, a, (int)lda, b, (int)k, 1, c, (int)ldc);
 }
 
 #else
 
 const char *lf_blas_name(void) { return NULL; }
 
-/* Never reached: lf_plan_new refuses the blas backend in a build without BLAS. */
+lf_status lf_blas_open(void) { return LF_NO_BLAS; }
+
+/* Never reached: a build without BLAS refuses to plan for it. */
 static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void *a, int64_t lda, const void *b, void *c,
                  int64_t ldc) {
     (void)dtype, (void)rows, (void)n, (void)k, (void)a, (void)lda, (void)b, (void)c, (void)ldc;

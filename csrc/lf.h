@@ -18,7 +18,7 @@ typedef enum {
     LF_UNKNOWN_ISA,     /* a name that no build of this library knows */
     LF_ISA_NOT_BUILT,   /* known, but left out of this build */
     LF_ISA_NOT_USABLE,  /* built, but this CPU or operating system lacks it */
-    LF_NO_BLAS,         /* the blas backend of a build without BLAS */
+    LF_NO_BLAS,         /* the blas backend without a BLAS library */
     LF_INDEX_RANGE,     /* an id outside the embedding table; the call says where */
     LF_INTERRUPTED,     /* the caller's `interrupted` asked to stop */
     LF_STATUS_COUNT

@@ -125,6 +125,9 @@ typedef struct {
 } lf_part_source;
 lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *source);
 
+/* blas.c: loads the library; LF_NO_BLAS where there is none. */
+lf_status lf_blas_open(void);
+
 /* blas.c: gate GEMMs of one step by BLAS, then `kernel` for the elementwise update alone. */
 void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step);
 size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes);

@@ -184,7 +184,7 @@ lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_back
     const lf_status usable = lf_dispatch(isa, dtype, &kernels);
     if (usable != LF_OK)
         return usable;
-    if (backend == LF_BLAS && !lf_blas_name())
+    if (backend == LF_BLAS && lf_blas_open() != LF_OK)
         return LF_NO_BLAS;
     if (!chain_is_sound(layers, n))
         return LF_BAD_MODEL;

@@ -88,7 +88,7 @@ def status_error(int status, isa=None):
     if status == _lf.LF_ISA_NOT_USABLE:
         return BackendError(f"instruction set {isa!r} is not offered by this CPU or its system; here: {known}")
     if status == _lf.LF_NO_BLAS:
-        return BackendError("backend 'blas' is not in this build; use backend='packed', or build with a BLAS")
+        return BackendError("backend 'blas': no BLAS library in this build, or it cannot be loaded; use backend='packed'")
     if status == _lf.LF_INDEX_RANGE:
         return IndexRangeError("an id is outside the embedding table")
     if status == _lf.LF_INTERRUPTED:
