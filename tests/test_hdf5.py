@@ -23,7 +23,7 @@ from lstm_fast.limits import Limits
 h5py = pytest.importorskip("h5py")
 
 #: Damaged files per kind of damage; a campaign sets thousands.
-SAMPLES = int(os.environ.get("LSTM_FAST_DAMAGED_FILES", "6"))
+SAMPLES = int(os.environ.get("LSTM_FAST_DAMAGED_FILES", "3"))
 
 
 def made(build) -> bytes:

@@ -62,7 +62,7 @@ def main():
         out = sys.stdout.buffer
         out.write(len(head).to_bytes(8, "little") + head)
         for entry, dataset in zip(header["datasets"], datasets, strict=True):
-            out.write(dataset.astype(entry["dtype"])[()].tobytes())
+            out.write(dataset.astype(entry["dtype"])[()])
         out.flush()
 
 
