@@ -19,6 +19,11 @@ from lstm_fast.spec import Dense, Elementwise, Recurrent, Softmax
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
+pytestmark = [  # TorchScript and quantised tensors are deprecated, and files of both are around
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor"),
+]
+
 
 def saved(value, **options) -> bytes:
     buffer = io.BytesIO()

@@ -84,8 +84,12 @@ class _Machine:
         self.objects = 0
 
     def run(self) -> object:
+        data = self.data
         while True:
-            code = self.take(1)[0]
+            if self.at >= len(data):
+                self.take(1)
+            code = data[self.at]
+            self.at += 1
             if code == _STOP:
                 return self.pop()
             action = _ACTIONS.get(code)

@@ -32,9 +32,8 @@ def read_zip(archive: SafeZip, file_size: int, limits: Limits) -> tuple[object, 
     def storage_bytes(storage: Storage) -> memoryview:
         name = f"{prefix}data/{storage.key}"
         raw = archive.view(name)
-        expected = storage.numel * ITEM_SIZES[storage.dtype]
-        if len(raw) != expected:
-            raise ModelFormatError(f"{name}: expected {expected} bytes, got {len(raw)}; the file is damaged")
+        if len(raw) != storage.size:
+            raise ModelFormatError(f"{name}: expected {storage.size} bytes, got {len(raw)}; the file is damaged")
         return raw
 
     root, _ = _pickle.load(archive.view(pickles[0]), 0, limits, KNOWN, persistent_storage)
@@ -51,9 +50,8 @@ def read_legacy(data: bytes, limits: Limits) -> tuple[object, TensorReader]:
     def persistent(pid: object) -> object:
         found = persistent_storage(pid)
         if isinstance(found, Storage):
-            whole = Storage(found.key, found.dtype, pid[4])
-            first = storages.setdefault(found.key, whole)
-            if (first.dtype, first.numel) != (whole.dtype, whole.numel):
+            first = storages.setdefault(found.key, found)
+            if (first.dtype, first.size) != (found.dtype, found.size):
                 raise ModelFormatError(f"storage {found.key}: named with two dtypes or sizes; the file is damaged")
         return found
 
@@ -92,11 +90,11 @@ def _storage_offsets(
     for key in keys:
         storage = storages[key]
         numel = int.from_bytes(data[at : at + 8], "little", signed=True)
-        size = storage.numel * ITEM_SIZES[storage.dtype]
-        if numel != storage.numel or key in where or at + 8 + size > len(data):
+        size = storage.size
+        if numel * ITEM_SIZES[storage.dtype] != size or key in where or at + 8 + size > len(data):
             raise ModelFormatError(
-                f"storage {key}: expected {storage.numel} elements of {storage.dtype} at byte {at}; the file is damaged"
-                " or cut short"
+                f"storage {key}: expected its {size} bytes of {storage.dtype} at byte {at}; the file is damaged or cut"
+                " short"
             )
         where[key] = at + 8, size
         at += 8 + size

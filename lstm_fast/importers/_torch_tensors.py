@@ -34,11 +34,12 @@ _MAX_DIMENSIONS = 16
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A run of ``numel`` elements of ``dtype``, ``start`` elements into the storage called ``key``."""
+    """``numel`` elements of ``dtype``, ``start`` bytes into the ``size`` bytes that the file stores as ``key``."""
 
     key: str
     dtype: str
     numel: int
+    size: int
     start: int = 0
 
 
@@ -47,7 +48,6 @@ class Tensor:
     """A strided view of a storage; offset and strides count elements."""
 
     storage: Storage
-    dtype: str
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -97,15 +97,16 @@ def persistent_storage(pid: object) -> object:
         raise UnsupportedModelError(f"a storage of type {getattr(kind, 'name', kind.__class__.__name__)} is not known")
     if not isinstance(key, str | int) or _huge(key):
         raise ModelFormatError("pickle: expected the key of a storage to be text")
-    storage = Storage(str(key), _STORAGE_DTYPES[name], _size(numel, f"storage {key}"))
+    dtype, numel = _STORAGE_DTYPES[name], _size(numel, f"storage {key}")
+    item = ITEM_SIZES[dtype]
     if not view or view[0] is None:
-        return storage
+        return Storage(str(key), dtype, numel, numel * item)
     if not isinstance(view[0], tuple) or len(view[0]) != 3:
         raise ModelFormatError(f"storage {key}: expected (key, offset, size) for a view")
-    start, size = _size(view[0][1], f"storage {key}"), _size(view[0][2], f"storage {key}")
-    if start + size > storage.numel:
-        raise ModelFormatError(f"storage {key}: a view of {size} elements at {start} leaves its {storage.numel}")
-    return Storage(storage.key, storage.dtype, size, start)
+    start, part = (_size(value, f"storage {key}") for value in view[0][1:])
+    if start + part > numel:
+        raise ModelFormatError(f"storage {key}: a view of {part} elements at {start} leaves its {numel}")
+    return Storage(str(key), dtype, part, numel * item, start * item)
 
 
 def _rebuild_tensor(args: tuple) -> object:
@@ -114,7 +115,7 @@ def _rebuild_tensor(args: tuple) -> object:
     storage, offset, shape, stride = args[:4]
     if not isinstance(storage, Storage):
         return Record("torch._utils._rebuild_tensor", args)
-    return _view(storage, storage.dtype, offset, shape, stride)
+    return _view(storage, offset, shape, stride)
 
 
 def _rebuild_tensor_v3(args: tuple) -> object:
@@ -125,11 +126,11 @@ def _rebuild_tensor_v3(args: tuple) -> object:
     if dtype not in ITEM_SIZES:
         return Record(f"torch.Tensor of dtype {dtype}", args)
     raw = args[0]
-    storage = Storage(raw.key, dtype, raw.numel * ITEM_SIZES[raw.dtype] // ITEM_SIZES[dtype], raw.start)
-    return _view(storage, dtype, *args[1:4])
+    count = raw.numel * ITEM_SIZES[raw.dtype] // ITEM_SIZES[dtype]
+    return _view(Storage(raw.key, dtype, count, raw.size, raw.start), *args[1:4])
 
 
-def _view(storage: Storage, dtype: str, offset: object, shape: object, stride: object) -> Tensor:
+def _view(storage: Storage, offset: object, shape: object, stride: object) -> Tensor:
     if not isinstance(shape, tuple) or not isinstance(stride, tuple) or len(shape) != len(stride):
         raise ModelFormatError("pickle: expected a size and a stride of equal length for a tensor; the file is damaged")
     if len(shape) > _MAX_DIMENSIONS:
@@ -137,7 +138,7 @@ def _view(storage: Storage, dtype: str, offset: object, shape: object, stride: o
     what = f"a tensor in storage {storage.key}"
     offset = _size(offset, what)
     shape, stride = tuple(_size(n, what) for n in shape), tuple(_size(n, what) for n in stride)
-    tensor = Tensor(storage, dtype, offset, shape, stride)
+    tensor = Tensor(storage, offset, shape, stride)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if tensor.numel and last >= storage.numel:
         raise ModelFormatError(f"{what}: it reaches element {last} of {storage.numel}; the file is damaged")
@@ -204,19 +205,20 @@ class TensorReader:
         self._unfolded = 0
 
     def entry(self, source: str, tensor: Tensor) -> Entry:
-        return Entry(source, tensor.shape, tensor.dtype, lambda: self._load(source, tensor))
+        return Entry(source, tensor.shape, tensor.storage.dtype, lambda: self._load(source, tensor))
 
     def _load(self, source: str, tensor: Tensor) -> np.ndarray:
         """The values of a float tensor; ``_view`` has checked that it stays within its storage."""
-        item = ITEM_SIZES[tensor.dtype]
+        dtype = tensor.storage.dtype
+        item = ITEM_SIZES[dtype]
         self._unfolded += tensor.numel * item
         self._limits.check_unfolded(self._unfolded, self._file_size, f"bytes of all tensors up to {source}")
         raw = self._storage_bytes(tensor.storage)
-        start = (tensor.storage.start + tensor.offset) * item
+        start = tensor.storage.start + tensor.offset * item
         if not tensor.numel or start + item > len(raw):
             raise ModelFormatError(f"{source}: its storage holds no values; the file is damaged or cut short")
-        kind = {"bfloat16": "u2"}.get(tensor.dtype, f"f{item}")
+        kind = "u2" if dtype == "bfloat16" else f"f{item}"
         values = np.ndarray(
             tensor.shape, np.dtype(self._order + kind), raw, start, tuple(step * item for step in tensor.stride)
         )
-        return widen(values, tensor.dtype)
+        return widen(values, dtype)

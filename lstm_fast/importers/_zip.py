@@ -178,9 +178,9 @@ def _entries(data: bytes, offset: int, size: int, count: int) -> Iterator[tuple[
 
 def _decode(raw: bytes, flags: int) -> str:
     try:
-        name = raw.decode("utf-8" if flags & _UTF8 else "cp437")
+        name = raw.decode("utf-8" if flags & _UTF8 else "ascii")
     except UnicodeDecodeError:
-        raise ModelFormatError(f"zip archive: member name {raw!r} is not UTF-8; the file is damaged") from None
+        raise ModelFormatError(f"zip archive: member name {raw[:99]!r} is neither ASCII nor UTF-8") from None
     if not name or "\0" in name:
         raise ModelFormatError(f"zip archive: {name!r} is no name for a member")
     return name

@@ -68,7 +68,7 @@ def from_torch_module(
 
 def _merge(found: list[tuple[str, Modules]]) -> Modules:
     """All modules of a checkpoint; only where several state dicts or modules are in it, by their path."""
-    if not found:
+    if not any(modules for _, modules in found):
         raise UnsupportedModelError(f"no weights in it can be had without running its code; {_RESAVE}")
     if len(found) == 1:
         return found[0][1]
