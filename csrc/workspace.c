@@ -74,7 +74,7 @@ static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
     const size_t step = (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * plan->kernels->item_size;
     int64_t steps = (int64_t)(BLOCK_BYTES / (step ? step : 1));
     steps = steps > BLOCK_STEPS ? BLOCK_STEPS : steps < 1 ? 1 : steps;
-    return steps < time ? steps : time;
+    return steps < time ? steps : time < 1 ? 1 : time; /* never 0: a chain behind a last output runs where T = 0 */
 }
 
 static void carve_states(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
@@ -113,7 +113,7 @@ size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time,
     if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
         return SIZE_MAX;
     w->block = block_steps(plan, most, time);
-    const size_t rows = B * (size_t)(w->block ? w->block : 1);
+    const size_t rows = B * (size_t)w->block;
     carve_states(&c, plan, w, B);
     carve_stages(&c, plan, w, B, T);
     for (int i = 0; i < 2; i++)
