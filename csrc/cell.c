@@ -3,8 +3,24 @@
 
 #include <string.h>
 
-/* Up to this many features the input is summed inside the step: cheaper than a pass of its own. */
+/* The input is summed inside the step, not in a pass of its own, where it is this narrow or fills the tiles anyway. */
 enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16 };
+
+/* A cell at work on one block: what stays the same from step to step, and the arguments of each part's step. */
+typedef struct {
+    const lf_slice *s;
+    const lf_node *node;
+    const lf_cell_plan *cell;
+    lf_cell_state *state;
+    lf_view x;
+    const lf_view *y; /* NULL where only the state is wanted */
+    int ragged;       /* some rows sit out some steps */
+    int hoists;       /* x is projected for the whole block before its first step */
+    lf_step_fn kernels[2];
+    lf_step parts[2];
+    char *projected[2]; /* rows (time, batch) of pre-activations, projected_stride bytes apart */
+    int64_t projected_stride;
+} cell_run;
 
 static void copy_rows(char *to, int64_t to_stride, const char *from, int64_t from_stride, int64_t size, int64_t rows) {
     for (int64_t row = 0; row < rows; row++)
@@ -36,143 +52,173 @@ void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
         copy_rows((char *)state->c_out + s->first_row * c_size, c_size, own->c, own->c_stride, c_size, s->rows);
 }
 
-/* The x part of every pre-activation of the block, parts side by side: element 0 of part p's rows is returned in
- * first[p], rows (time, batch) are `stride` bytes apart. */
-static void project(const lf_slice *s, const lf_cell_plan *cell, lf_step_fn kernels[2], lf_view x, int64_t steps,
-                    char *first[2], int64_t *stride) {
+static int second_takes_x(const cell_run *r) { return r->cell->split_reset; }
+
+static void choose_kernels(cell_run *r) {
+    const lf_kernels *k = r->s->plan->kernels;
+    const lf_step_fn gru = r->cell->split_reset ? k->gru_gates : k->gru;
+    r->kernels[0] = r->cell->kind == LF_LSTM ? k->lstm : r->cell->kind == LF_GRU ? gru : k->rnn;
+    r->kernels[1] = r->cell->split_reset ? k->gru_candidate : k->rnn;
+}
+
+/* What of the parts' arguments no step changes. The first part of two hands its result on in state->part. */
+static void prepare_parts(cell_run *r) {
+    const lf_cell_plan *cell = r->cell;
+    const lf_cell_state *state = r->state;
+    const int two = cell->num_parts == 2;
+    r->parts[0] = (lf_step){.part = &cell->parts[0],
+                            .n = r->s->rows,
+                            .h_stride = state->h_stride,
+                            .init = cell->parts[0].bias,
+                            .init_hn = cell->kind == LF_GRU && !cell->split_reset ? cell->parts[0].bias_hn : NULL,
+                            .h_prev_stride = state->h_stride,
+                            .c = state->c,
+                            .c_stride = state->c_stride,
+                            .h_next_stride = two ? state->c_stride : state->h_stride,
+                            .gate = cell->gate,
+                            .candidate = cell->candidate,
+                            .output = cell->output,
+                            .scratch = r->s->w.blas};
+    if (!two)
+        return;
+    r->parts[1] = r->parts[0];
+    r->parts[1].part = &cell->parts[1];
+    r->parts[1].init = cell->parts[1].bias;
+    r->parts[1].h = state->part;
+    r->parts[1].h_stride = state->c_stride;
+    r->parts[1].h_next_stride = state->h_stride;
+    if (cell->projected)
+        r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
+}
+
+/* The x part of every pre-activation of the block, the parts' rows side by side. */
+static void project(cell_run *r, int64_t steps) {
+    const lf_slice *s = r->s;
     const int64_t item = (int64_t)s->plan->kernels->item_size;
-    *stride = (int64_t)lf_projection_size(cell, s->plan->kernels->lanes) * item;
+    r->projected_stride = (int64_t)lf_projection_size(r->cell, s->plan->kernels->lanes) * item;
     for (int64_t t = 0; t < steps; t++)
         for (int64_t row = 0; row < s->rows; row++)
-            s->w.x[t * s->rows + row] = x.data + row * x.batch_stride + t * x.time_stride;
+            s->w.x[t * s->rows + row] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
     char *out = s->w.projection;
-    for (int p = 0; p < cell->num_parts && cell->parts[p].inputs; p++) {
-        const lf_part *part = &cell->parts[p];
-        const lf_step step = {.part = part, .n = s->rows * steps, .x = s->w.x, .init = part->bias,
-                              .init_hn = part->bias_hn, .out = out, .out_stride = *stride, .scratch = s->w.blas};
-        lf_run_step(s->plan, kernels[p], &step);
-        first[p] = out;
+    for (int p = 0; p < r->cell->num_parts && r->cell->parts[p].inputs; p++) {
+        const lf_part *part = &r->cell->parts[p];
+        const lf_step step = {.part = part,
+                              .n = s->rows * steps,
+                              .x = s->w.x,
+                              .init = part->bias,
+                              .init_hn = part->bias_hn,
+                              .out = out,
+                              .out_stride = r->projected_stride,
+                              .scratch = s->w.blas};
+        lf_run_step(s->plan, r->kernels[p], &step);
+        r->projected[p] = out;
         out += part->gates * part->panels * s->plan->kernels->lanes * item;
     }
 }
 
-static void choose_kernels(const lf_kernels *k, const lf_cell_plan *cell, lf_step_fn chosen[2]) {
-    chosen[0] = cell->kind == LF_LSTM ? k->lstm : cell->kind == LF_RNN ? k->rnn : cell->split_reset ? k->gru_gates : k->gru;
-    chosen[1] = cell->split_reset ? k->gru_candidate : k->rnn;
+/* Points a part at its x of step t of the block: rows projected before, or x itself. */
+static void point_at_input(cell_run *r, int p, int64_t t) {
+    if (r->hoists) {
+        r->parts[p].init = r->projected[p] + t * r->s->rows * r->projected_stride;
+        r->parts[p].init_stride = r->projected_stride;
+    } else {
+        r->parts[p].x = r->s->w.x;
+    }
 }
 
-/* Rows that count at step t, in w.rows; returns how many. */
-static int64_t active_rows(const lf_slice *s, int64_t t) {
+static void point_at_step(cell_run *r, int64_t t) {
+    const lf_slice *s = r->s;
+    for (int64_t row = 0; row < s->rows; row++) {
+        s->w.y[row] = r->y ? r->y->data + row * r->y->batch_stride + t * r->y->time_stride : NULL;
+        if (!r->hoists)
+            s->w.x[row] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
+    }
+    point_at_input(r, 0, t);
+    if (second_takes_x(r))
+        point_at_input(r, 1, t);
+    r->parts[r->cell->num_parts - 1].y = r->y ? s->w.y : NULL;
+}
+
+static int within_length(const lf_slice *s, int64_t row, int64_t t) {
+    return !s->call->lengths || t < s->call->lengths[s->first_row + row];
+}
+
+/* Lists the rows that count at step t of the sequence. */
+static void list_active_rows(cell_run *r, int64_t t) {
+    const lf_slice *s = r->s;
     int64_t n = 0;
-    for (int64_t row = 0; row < s->rows; row++) {
-        const int within = !s->call->lengths || t < s->call->lengths[s->first_row + row];
-        if (within && (!s->w.mask || s->w.mask[t * s->rows + row]))
+    for (int64_t row = 0; row < s->rows; row++)
+        if (within_length(s, row, t) && (!s->w.mask || s->w.mask[t * s->rows + row]))
             s->w.rows[n++] = (int32_t)row;
+    for (int p = 0; p < r->cell->num_parts; p++) {
+        r->parts[p].n = n;
+        r->parts[p].rows = s->w.rows;
     }
-    return n;
 }
 
-/* Rows that do not count keep their state; their output is zero, or the previous output where the layer repeats it. */
-static void hold_rows(const lf_slice *s, const lf_node *node, const lf_cell_state *state, int64_t size, int64_t n,
-                      int64_t t) {
+/* A row that sits out keeps its state; its output is zero, or the previous one where the layer repeats it. */
+static void hold_row(const cell_run *r, int64_t row, int64_t t) {
+    const lf_slice *s = r->s;
+    const size_t size = (size_t)r->cell->output_size * s->plan->kernels->item_size;
+    const char *h = (const char *)r->state->h + row * r->state->h_stride;
+    memcpy((char *)r->state->h_next + row * r->state->h_stride, h, (size_t)r->state->h_stride);
+    if (!r->y)
+        return;
+    if (r->node->repeat_masked && within_length(s, row, t))
+        memcpy(s->w.y[row], h, size);
+    else
+        memset(s->w.y[row], 0, size);
+}
+
+static void hold_inactive_rows(const cell_run *r, int64_t t) {
     int64_t next = 0;
-    for (int64_t row = 0; row < s->rows; row++) {
-        if (next < n && s->w.rows[next] == row) {
+    for (int64_t row = 0; row < r->s->rows; row++) {
+        if (next < r->parts[0].n && r->s->w.rows[next] == row)
             next++;
-            continue;
-        }
-        const char *h = (const char *)state->h + row * state->h_stride;
-        memcpy((char *)state->h_next + row * state->h_stride, h, (size_t)state->h_stride);
-        if (!s->w.y[row])
-            continue;
-        const int within = !s->call->lengths || t < s->call->lengths[s->first_row + row];
-        if (node->repeat_masked && within)
-            memcpy(s->w.y[row], h, (size_t)size);
         else
-            memset(s->w.y[row], 0, (size_t)size);
+            hold_row(r, row, t);
     }
 }
 
-/* One step of the active rows: gates first, then the second part where the cell has one. */
-static void run_step(const lf_slice *s, const lf_cell_plan *cell, lf_step_fn kernels[2], lf_step *gates,
-                     lf_step *second, lf_cell_state *state) {
-    const int two = cell->num_parts == 2;
-    gates->h = gates->h_prev = state->h;
-    gates->h_next = two ? state->part : state->h_next;
-    lf_run_step(s->plan, kernels[0], gates);
+static void run_parts(cell_run *r) {
+    lf_cell_state *state = r->state;
+    const int two = r->cell->num_parts == 2;
+    r->parts[0].h = r->parts[0].h_prev = state->h;
+    r->parts[0].h_next = two ? state->part : state->h_next;
+    lf_run_step(r->s->plan, r->kernels[0], &r->parts[0]);
     if (two) {
-        second->h_prev = state->h;
-        second->h_next = state->h_next;
-        second->rows = gates->rows;
-        second->n = gates->n;
-        lf_run_step(s->plan, kernels[1], second);
+        r->parts[1].h_prev = state->h;
+        r->parts[1].h_next = state->h_next;
+        lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
     }
 }
 
 void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_view *y, int64_t begin, int64_t steps,
                  int backward) {
-    const lf_cell_plan *cell = &node->cells[d];
-    lf_cell_state *state = &s->w.cells[node->first_cell + d];
-    const int64_t size = cell->output_size * (int64_t)s->plan->kernels->item_size;
-    const int ragged = s->call->lengths || s->w.mask;
-    const int hoists = s->plan->backend == LF_BLAS ||
-                       (steps > 1 && cell->input_size > FOLDED_FEATURES && s->rows < FOLDED_ROWS);
-    const int two = cell->num_parts == 2;
-    lf_step_fn kernels[2];
-    choose_kernels(s->plan->kernels, cell, kernels);
-
-    char *projected[2] = {NULL, NULL};
-    int64_t projected_stride = 0;
-    if (hoists)
-        project(s, cell, kernels, x, steps, projected, &projected_stride);
-
-    lf_step gates = {.part = &cell->parts[0], .n = s->rows, .h_stride = state->h_stride, .init = cell->parts[0].bias,
-                     .h_prev_stride = state->h_stride, .c = state->c, .c_stride = state->c_stride,
-                     .h_next_stride = two ? state->c_stride : state->h_stride, .gate = cell->gate,
-                     .candidate = cell->candidate, .output = cell->output, .scratch = s->w.blas};
-    if (cell->kind == LF_GRU && !cell->split_reset)
-        gates.init_hn = cell->parts[0].bias_hn;
-    lf_step second = gates;
-    second.part = &cell->parts[1];
-    second.init = cell->parts[1].bias;
-    second.h = state->part;
-    second.h_stride = state->c_stride;
-    second.h_next_stride = state->h_stride;
-    if (cell->projected)
-        second.candidate = (lf_activation){LF_LINEAR, 0, 0};
-
-    const int64_t init_stride = projected_stride;
+    cell_run r = {.s = s,
+                  .node = node,
+                  .cell = &node->cells[d],
+                  .state = &s->w.cells[node->first_cell + d],
+                  .x = x,
+                  .y = y,
+                  .ragged = s->call->lengths || s->w.mask};
+    r.hoists =
+        s->plan->backend == LF_BLAS || (steps > 1 && r.cell->input_size > FOLDED_FEATURES && s->rows < FOLDED_ROWS);
+    choose_kernels(&r);
+    prepare_parts(&r);
+    if (r.hoists)
+        project(&r, steps);
     for (int64_t i = 0; i < steps; i++) {
         const int64_t t = backward ? steps - 1 - i : i;
-        for (int64_t row = 0; row < s->rows; row++) {
-            s->w.y[row] = y ? y->data + row * y->batch_stride + t * y->time_stride : NULL;
-            if (!hoists)
-                s->w.x[row] = x.data + row * x.batch_stride + t * x.time_stride;
-        }
-        if (hoists) {
-            gates.init = projected[0] + t * s->rows * init_stride;
-            gates.init_stride = init_stride;
-            if (cell->split_reset) {
-                second.init = projected[1] + t * s->rows * init_stride;
-                second.init_stride = init_stride;
-            }
-        } else {
-            gates.x = s->w.x;
-            second.x = cell->split_reset ? s->w.x : NULL;
-        }
-        void *const *outputs = y ? s->w.y : NULL;
-        gates.y = two ? NULL : outputs;
-        second.y = outputs;
-        if (ragged) {
-            gates.n = active_rows(s, begin + t);
-            gates.rows = s->w.rows;
-        }
-        if (gates.n)
-            run_step(s, cell, kernels, &gates, &second, state);
-        if (ragged && gates.n < s->rows)
-            hold_rows(s, node, state, size, gates.n, begin + t);
-        void *const h = state->h;
-        state->h = state->h_next;
-        state->h_next = h;
+        point_at_step(&r, t);
+        if (r.ragged)
+            list_active_rows(&r, begin + t);
+        if (r.parts[0].n)
+            run_parts(&r);
+        if (r.ragged)
+            hold_inactive_rows(&r, begin + t);
+        void *const h = r.state->h;
+        r.state->h = r.state->h_next;
+        r.state->h_next = h;
     }
 }

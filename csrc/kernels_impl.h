@@ -166,7 +166,8 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
     UNROLL
     for (int i = 0; i < MR * NP * S; i++)
         ready[i] = sum[i];
-    _Pragma("GCC unroll 1") for (int i = 0; i < MR * NP; i++)
+    _Pragma("GCC unroll 1")
+    for (int i = 0; i < MR * NP; i++)
         finish(s, row[i / NP], panel + i % NP, ready + i * S, u);
 }
 

@@ -14,13 +14,13 @@
 typedef enum {
     LF_OK,
     LF_NO_MEMORY,
-    LF_BAD_MODEL,       /* layers that contradict one another */
-    LF_UNKNOWN_ISA,     /* a name that no build of this library knows */
-    LF_ISA_NOT_BUILT,   /* known, but left out of this build */
-    LF_ISA_NOT_USABLE,  /* built, but this CPU or operating system lacks it */
-    LF_NO_BLAS,         /* the blas backend without a BLAS library */
-    LF_INDEX_RANGE,     /* an id outside the embedding table; the call says where */
-    LF_INTERRUPTED,     /* the caller's `interrupted` asked to stop */
+    LF_BAD_MODEL,      /* layers that contradict one another */
+    LF_UNKNOWN_ISA,    /* a name that no build of this library knows */
+    LF_ISA_NOT_BUILT,  /* known, but left out of this build */
+    LF_ISA_NOT_USABLE, /* built, but this CPU or operating system lacks it */
+    LF_NO_BLAS,        /* the blas backend without a BLAS library */
+    LF_INDEX_RANGE,    /* an id outside the embedding table; the call says where */
+    LF_INTERRUPTED,    /* the caller's `interrupted` asked to stop */
     LF_STATUS_COUNT
 } lf_status;
 
@@ -61,15 +61,15 @@ typedef struct {
 /* One direction of a recurrent layer. G gates, I inputs, H hidden units, P outputs (P = H unless projected). */
 typedef struct {
     lf_cell_kind kind;
-    int reset_after;             /* GRU */
-    int64_t input_size;          /* I */
-    int64_t hidden_size;         /* H */
-    int64_t output_size;         /* P */
-    const void *weight_ih;       /* (G*H, I) */
-    const void *weight_hh;       /* (G*H, P) */
-    const void *bias;            /* (G*H) or NULL */
-    const void *bias_hn;         /* (H) or NULL; GRU with reset_after */
-    const void *weight_hr;       /* (P, H) or NULL; LSTM */
+    int reset_after;       /* GRU */
+    int64_t input_size;    /* I */
+    int64_t hidden_size;   /* H */
+    int64_t output_size;   /* P */
+    const void *weight_ih; /* (G*H, I) */
+    const void *weight_hh; /* (G*H, P) */
+    const void *bias;      /* (G*H) or NULL */
+    const void *bias_hn;   /* (H) or NULL; GRU with reset_after */
+    const void *weight_hr; /* (P, H) or NULL; LSTM */
     lf_activation gate, candidate, output;
 } lf_cell;
 
@@ -93,9 +93,9 @@ typedef struct {
     int mask_zero;                   /* embedding */
     int num_directions;              /* recurrent, 1 or 2 */
     lf_cell cells[2];
-    int reverse;                     /* recurrent, one direction: from the last step to the first */
+    int reverse; /* recurrent, one direction: from the last step to the first */
     int return_sequences;
-    int repeat_masked;               /* a masked step yields the previous output, not zeros */
+    int repeat_masked; /* a masked step yields the previous output, not zeros */
 } lf_layer;
 
 typedef struct lf_plan lf_plan;
@@ -113,8 +113,8 @@ typedef struct {
     int64_t x_batch_stride, x_time_stride;
     void *y;
     int64_t y_batch_stride, y_time_stride;
-    const int64_t *lengths; /* (batch) valid steps of each row, or NULL */
-    const lf_state *states; /* one per cell, in layer order, forward before backward */
+    const int64_t *lengths;            /* (batch) valid steps of each row, or NULL */
+    const lf_state *states;            /* one per cell, in layer order, forward before backward */
     int (*interrupted)(void *context); /* polled between time blocks by the calling thread, or NULL */
     void *context;
     int num_threads;

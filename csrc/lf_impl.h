@@ -21,14 +21,14 @@
 #include "lf_memory.h"
 
 typedef struct {
-    int64_t inputs;     /* I; 0 where the part takes no x */
-    int64_t recurrent;  /* K of the h part; 0 for a dense layer */
-    int64_t units;      /* outputs per gate */
-    int64_t panels;     /* N = ceil(units / L) */
-    int gates;          /* G */
-    void *w;            /* packed: as pictured; blas: wx (G*N*L, I) row-major, wh (G*N*L, K) behind it */
-    void *bias;         /* in the layout of a row of pre-activations, zeros where absent */
-    void *bias_hn;      /* [panel][lane], GRU with reset_after only */
+    int64_t inputs;                    /* I; 0 where the part takes no x */
+    int64_t recurrent;                 /* K of the h part; 0 for a dense layer */
+    int64_t units;                     /* outputs per gate */
+    int64_t panels;                    /* N = ceil(units / L) */
+    int gates;                         /* G */
+    void *w;                           /* packed: as pictured; blas: wx (G*N*L, I) row-major, wh (G*N*L, K) behind it */
+    void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
+    void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
     int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations: G*N*L in all */
 } lf_part;
 
@@ -36,25 +36,25 @@ typedef struct {
 typedef struct {
     const lf_part *part;
     int64_t n;
-    const int32_t *rows;   /* which rows, or NULL for 0 .. n-1; indexes all below */
-    const void *const *x;  /* rows of x, or NULL where the sum starts behind x */
-    const void *h;         /* recurrent inputs, or NULL */
+    const int32_t *rows;  /* which rows, or NULL for 0 .. n-1; indexes all below */
+    const void *const *x; /* rows of x, or NULL where the sum starts behind x */
+    const void *h;        /* recurrent inputs, or NULL */
     int64_t h_stride;
-    const void *init;      /* rows of pre-activations the chains start from */
-    int64_t init_stride;   /* 0: the bias, for every row */
-    const void *init_hn;   /* GRU with reset_after: where the chain of the recurrent candidate starts */
+    const void *init;    /* rows of pre-activations the chains start from */
+    int64_t init_stride; /* 0: the bias, for every row */
+    const void *init_hn; /* GRU with reset_after: where the chain of the recurrent candidate starts */
     int64_t init_hn_stride;
-    void *out;             /* projection: rows of pre-activations, and nothing else is computed */
+    void *out; /* projection: rows of pre-activations, and nothing else is computed */
     int64_t out_stride;
-    const void *h_prev;    /* GRU: state before the step */
+    const void *h_prev; /* GRU: state before the step */
     int64_t h_prev_stride;
-    void *c;               /* LSTM: cell state, in place. GRU without reset_after: z */
+    void *c; /* LSTM: cell state, in place. GRU without reset_after: z */
     int64_t c_stride;
-    void *h_next;          /* output into the next step's buffer, whole vectors; or NULL */
+    void *h_next; /* output into the next step's buffer, whole vectors; or NULL */
     int64_t h_next_stride;
-    void *const *y;        /* output rows of exactly `units` elements, or NULL */
+    void *const *y; /* output rows of exactly `units` elements, or NULL */
     lf_activation gate, candidate, output;
-    void *scratch;         /* blas: part_scratch() elements */
+    void *scratch; /* blas: part_scratch() elements */
 } lf_step;
 
 typedef void (*lf_step_fn)(const lf_step *step);
@@ -64,7 +64,7 @@ typedef struct {
     int lanes;
     size_t item_size;
     lf_step_fn lstm, gru, gru_gates, gru_candidate, rnn;
-    void (*softmax)(int64_t n, int log, void *x, void *scratch); /* in place; scratch of n */
+    void (*softmax)(int64_t n, int log, void *x, void *scratch);    /* in place; scratch of n */
     void (*activate)(lf_activation activation, int64_t n, void *x); /* in place */
 } lf_kernels;
 

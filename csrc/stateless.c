@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-static char *at(lf_view view, int64_t row, int64_t t) { return view.data + row * view.batch_stride + t * view.time_stride; }
+static char *at(lf_view view, int64_t row, int64_t t) {
+    return view.data + row * view.batch_stride + t * view.time_stride;
+}
 
 static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
     const size_t size = (size_t)node->output_size * s->plan->kernels->item_size;
@@ -43,8 +45,13 @@ static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view
             s->w.x[t * s->rows + row] = at(x, row, t);
             s->w.y[t * s->rows + row] = at(y, row, t);
         }
-    const lf_step step = {.part = &node->part, .n = s->rows * steps, .x = s->w.x, .init = node->part.bias,
-                          .y = s->w.y, .candidate = node->activation, .scratch = s->w.blas};
+    const lf_step step = {.part = &node->part,
+                          .n = s->rows * steps,
+                          .x = s->w.x,
+                          .init = node->part.bias,
+                          .y = s->w.y,
+                          .candidate = node->activation,
+                          .scratch = s->w.blas};
     lf_run_step(s->plan, s->plan->kernels->rnn, &step);
 }
 

@@ -15,14 +15,16 @@ static struct {
     pthread_mutex_t owner; /* held by the call that has the team */
     pthread_mutex_t lock;  /* guards all below */
     pthread_cond_t work, done;
-    int threads;    /* started, beside the callers */
-    long round;     /* counts calls, so that a thread joins each once */
-    int next, n;    /* tasks of this round: the next one to take, and how many */
+    int threads; /* started, beside the callers */
+    long round;  /* counts calls, so that a thread joins each once */
+    int next, n; /* tasks of this round: the next one to take, and how many */
     int unfinished;
     void (*task)(void *context, int i);
     void *context;
-} team = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
-          0, 0, 0, 0, 0, NULL, NULL};
+} team = {.owner = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .work = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
 
 /* Takes tasks until none is left; called and left with the lock held. */
 static void take_tasks(void) {

@@ -8,9 +8,9 @@
 enum { LF_ROWS_AT_ONCE = 256 };
 
 typedef struct {
-    void *h, *h_next; /* output of the last step and of the next one */
-    void *c;          /* cell state, or z of a GRU without reset_after */
-    void *part;       /* between two parts of a step: r*h, or the output before projection */
+    void *h, *h_next;           /* output of the last step and of the next one */
+    void *c;                    /* cell state, or z of a GRU without reset_after */
+    void *part;                 /* between two parts of a step: r*h, or the output before projection */
     int64_t h_stride, c_stride; /* bytes per row, of h and of c and part */
 } lf_cell_state;
 

@@ -159,10 +159,16 @@ class Config:
             if key not in self._known and value not in (None, False, [], {}):
                 self.refuse(key)
 
-    def _check_dtype(self) -> None:
+    @property
+    def policy(self) -> object:
+        """The dtype policy by name, "float32" for example; None where the file leaves it open."""
         policy = self._values.get("dtype")
         if isinstance(policy, dict):
             policy = policy["config"].get("name") if isinstance(policy.get("config"), dict) else policy
+        return policy
+
+    def _check_dtype(self) -> None:
+        policy = self.policy
         if policy not in (None, "float32", "float64"):
             raise UnsupportedModelError(
                 f"{self.where}: dtype policy {show(policy)} is not supported, only float32 and float64: its framework"

@@ -151,6 +151,9 @@ def _masking(config: Config, place: Place, flow: Flow) -> Draft:
             " or Embedding(mask_zero=True)"
         )
     value = config.number("mask_value", 0.0)
+    if config.policy != "float64":  # Keras compares in the layer's precision, where 0.1 is another number
+        with np.errstate(over="ignore"):
+            value = float(np.float32(value))
     flow.masked = True
     return Draft(place, (), lambda arrays: (Masking(place.name, value),))
 

@@ -69,6 +69,18 @@ def from_state_dict(entries: dict[str, Entry]) -> Modules:
 # Pickled checkpoints.
 
 
+_CONTAINERS = (dict, list, tuple, Record)
+_Path = tuple  # (path of the container, key in it), () at the root: joined only where something is found
+
+
+def _dotted(path: _Path) -> str:
+    labels = []
+    while path:
+        path, key = path
+        labels.append(_label(key))
+    return printable(join(*reversed(labels)))
+
+
 class Checkpoint:
     """What a pickle holds: state dicts and whole modules, wherever they are nested."""
 
@@ -80,21 +92,22 @@ class Checkpoint:
 
     def _search(self, root: object) -> Iterator[tuple[str, Modules]]:
         """Breadth-first, each container once, so neither cycles nor shared parts cost more than their size."""
-        level, seen = [("", root)], set()
+        level: list[tuple[_Path, object]] = [((), root)] if isinstance(root, _CONTAINERS) else []
+        seen = set()
         for _ in range(self._limits.nesting):
-            below: list[tuple[str, object]] = []
+            below: list[tuple[_Path, object]] = []
             for path, value in level:
-                if id(value) in seen or not isinstance(value, dict | list | tuple | Record):
+                if id(value) in seen:
                     continue
                 seen.add(id(value))
                 if isinstance(value, Record) and _is_module(value):
                     modules: Modules = {}
                     self._walk(value, "", modules, self._limits.nesting)
-                    yield path, unwrap(modules)
+                    yield _dotted(path), unwrap(modules)
                     continue
                 if isinstance(value, dict) and any(_is_weight(k, v) for k, v in value.items()):
-                    yield path, from_state_dict(self._entries(value, ""))
-                below += ((join(path, _label(key)), inner) for key, inner in _contents(value))
+                    yield _dotted(path), from_state_dict(self._entries(value, ""))
+                below += ((((path, key)), inner) for key, inner in _contents(value) if isinstance(inner, _CONTAINERS))
             level = below
         if level:
             raise ModelFormatError(
@@ -117,6 +130,7 @@ class Checkpoint:
         return found
 
     def _walk(self, record: Record, path: str, modules: Modules, depth: int) -> None:
+        printable(path)
         if depth == 0:
             self._limits.check("nesting", self._limits.nesting + 1, "nested modules")
         self._limits.check("entries", len(modules) + 1, "modules of the checkpoint")

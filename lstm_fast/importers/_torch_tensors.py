@@ -29,6 +29,9 @@ _STORAGE_DTYPES = {
 #: Weights in these are read; the halves are widened to float32, without loss.
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
+#: Characters in the dotted name of a module or tensor.
+LONGEST_NAME = 1000
+
 _MAX_DIMENSIONS = 16
 
 
@@ -78,7 +81,12 @@ def widen(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def printable(name: str) -> str:
-    """A name out of a file with control characters escaped: names end up in messages, and on terminals."""
+    """A name out of a file with control characters escaped: names end up in messages, and on terminals.
+
+    Names are joined and stripped a good deal, so one that is absurdly long is refused.
+    """
+    if len(name) > LONGEST_NAME:
+        raise ModelFormatError(f"a name of {len(name)} characters, starting {name[:40]!r}, is no module's")
     return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
