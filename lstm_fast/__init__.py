@@ -1,9 +1,6 @@
 """Fast CPU inference for recurrent networks: LSTM, GRU and RNN from Keras and PyTorch, NumPy in and NumPy out.
 
-    import lstm_fast as lf
-
-    model = lf.load("model.keras")
-    y, state = model.forward_sequence(x)
+``model = lstm_fast.load("model.keras")``, then ``y, state = model.forward_sequence(x)``.
 """
 
 from .config import config, show_config

@@ -27,7 +27,7 @@ def choose_isa(isa: str | None) -> str | None:
 
 
 def choose_backend(backend: str | None) -> str:
-    """"packed" unless asked otherwise.
+    """The backend asked for, else "packed".
 
     Raises:
         BackendError: an unknown name, or BLAS in a build without it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,12 @@ class Model(Engine):
     @property
     def input_names(self) -> list[str]:
         """What :meth:`run` can be fed: "X", "sequence_lens", and "initial_h" / "initial_c" of each stack."""
-        return ["X", "sequence_lens", *(name for stack in self._state_names("initial_h", "initial_c") for name in stack)]
+        return ["X", "sequence_lens", *chain.from_iterable(self._state_names("initial_h", "initial_c"))]
 
     @property
     def output_names(self) -> list[str]:
         """What :meth:`run` gives, in order: "Y", then "Y_h" / "Y_c" of each stack."""
-        return ["Y", *(name for stack in self._state_names("Y_h", "Y_c") for name in stack)]
+        return ["Y", *chain.from_iterable(self._state_names("Y_h", "Y_c"))]
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[np.ndarray]:
         """Named arrays in, a list out, as ONNX Runtime's ``run``; shapes are those of :meth:`forward_sequence`.
