@@ -110,10 +110,7 @@ class Checkpoint:
                 below += ((((path, key)), inner) for key, inner in _contents(value) if isinstance(inner, _CONTAINERS))
             level = below
         if level:
-            raise ModelFormatError(
-                f"the checkpoint nests containers deeper than {self._limits.nesting}; raise it with"
-                " limits=lf.Limits(nesting=...)"
-            )
+            self._limits.check("nesting", self._limits.nesting + 1, "nested containers of the checkpoint")
 
     def _entries(self, values: dict, prefix: str) -> dict[str, Entry]:
         found = {}
@@ -126,7 +123,7 @@ class Checkpoint:
                 if isinstance(value, Tensor):
                     found[label] = self._entry(source, value)
                 elif _is_weight_name(key):
-                    found[label] = Entry(source, (), value.name, _no_values)
+                    found[label] = Entry(source, (), value.name, None)
         return found
 
     def _walk(self, record: Record, path: str, modules: Modules, depth: int) -> None:
@@ -150,10 +147,6 @@ class Checkpoint:
                 self._walk(value, join(path, _label(key)), modules, depth - 1)
             elif isinstance(value, Record):
                 modules[join(path, _label(key))] = Node(value.name)
-
-
-def _no_values():
-    raise UnsupportedModelError("not a plain tensor")
 
 
 def _dict(state: dict, name: str) -> dict:

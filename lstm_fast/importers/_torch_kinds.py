@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ..errors import UnsupportedModelError
 from ..spec import ACTIVATIONS, Activation
 from ._torch_find import Node
@@ -37,6 +35,8 @@ _PLAIN = {
 #: Those with one: the spec's name and the attribute that is its alpha.
 _SLOPED = {"LeakyReLU": ("leaky_relu", "negative_slope"), "ELU": ("elu", "alpha")}
 _SOFTMAX = {"Softmax": False, "LogSoftmax": True}
+
+_FLOAT32_MAX = 3.4028234663852886e38
 
 #: PyTorch's own values of the parameters an activation takes.
 _DEFAULTS = {"leaky_relu": (0.01, 0.0), "elu": (1.0, 0.0), "hard_sigmoid": (1 / 6, 0.5)}
@@ -83,7 +83,7 @@ def activation_module(node: Node) -> Activation:
     if short in _SLOPED:
         name, attribute = _SLOPED[short]
         value = node.attributes.get(attribute)
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not abs(value) <= _FLOAT32_MAX:
             raise UnsupportedModelError(f"expected a finite number as {attribute}, got {describe(value)}")
         return Activation(name, float(value))
     if short == "GELU":
@@ -113,4 +113,4 @@ def _only(node: Node, attribute: str, default: object, allowed: tuple):
 
 def describe(value: object) -> str:
     """An attribute's value for a message; what a file may have made deep or large, by type alone."""
-    return repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+    return repr(value)[:80] if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"

@@ -70,7 +70,7 @@ class Entry:
     source: str  # its name in the source, for messages and provenance
     shape: tuple[int, ...]
     dtype: str
-    load: Callable[[], np.ndarray] = field(repr=False)
+    load: Callable[[], np.ndarray] | None = field(repr=False)  # None where the dtype tells that it is no plain tensor
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -216,15 +216,13 @@ class TensorReader:
         return Entry(source, tensor.shape, tensor.storage.dtype, lambda: self._load(source, tensor))
 
     def _load(self, source: str, tensor: Tensor) -> np.ndarray:
-        """The values of a float tensor; ``_view`` has checked that it stays within its storage."""
+        """The values of a float tensor that is not empty; ``_view`` has checked that it stays within its storage."""
         dtype = tensor.storage.dtype
         item = ITEM_SIZES[dtype]
         self._unfolded += tensor.numel * item
         self._limits.check_unfolded(self._unfolded, self._file_size, f"bytes of all tensors up to {source}")
         raw = self._storage_bytes(tensor.storage)
         start = tensor.storage.start + tensor.offset * item
-        if not tensor.numel or start + item > len(raw):
-            raise ModelFormatError(f"{source}: its storage holds no values; the file is damaged or cut short")
         kind = "u2" if dtype == "bfloat16" else f"f{item}"
         values = np.ndarray(
             tensor.shape, np.dtype(self._order + kind), raw, start, tuple(step * item for step in tensor.stride)

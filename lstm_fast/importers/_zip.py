@@ -59,7 +59,7 @@ class SafeZip:
             if name in self._members:
                 raise ModelFormatError(f"zip archive: two members are named {name!r}; the archive is ambiguous")
             self._members[name] = member
-        _refuse_overlaps(self._members, offset)
+        _refuse_overlaps(self._members)
 
     def names(self) -> list[str]:
         """Names of all members in the archive's order."""
@@ -234,7 +234,7 @@ def _widen(name: str, extra: bytes, full: int, packed: int, header: int) -> tupl
     return values[0], values[1], values[2]
 
 
-def _refuse_overlaps(members: dict[str, _Member], directory: int) -> None:
+def _refuse_overlaps(members: dict[str, _Member]) -> None:
     end = 0
     for name, member in sorted(members.items(), key=lambda item: item[1].header):
         if member.header < end:
@@ -242,5 +242,3 @@ def _refuse_overlaps(members: dict[str, _Member], directory: int) -> None:
         if end == 0 and member.header != 0:
             raise ModelFormatError(f"zip archive: {member.header} bytes stand in front of the first member")
         end = member.start + member.packed
-    if end > directory:
-        raise ModelFormatError("zip archive: a member overlaps the central directory; the archive is ambiguous")
