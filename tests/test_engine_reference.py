@@ -58,15 +58,8 @@ def activation(name: str) -> Activation:
 
 @pytest.mark.parametrize("name", every_spec())
 def test_every_model_with_lengths_and_a_state(name, engine_options, dtype):
-    spec = every_spec()[name]
-    check(
-        spec,
-        inputs(spec, 5, 9),
-        random_state(spec, 5),
-        lengths=np.array([9, 0, 1, 8, 5]),
-        dtype=dtype,
-        **engine_options,
-    )
+    spec, lengths = every_spec()[name], np.array([9, 0, 1, 8, 5])
+    check(spec, inputs(spec, 5, 9), random_state(spec, 5), lengths=lengths, dtype=dtype, **engine_options)
 
 
 @pytest.mark.parametrize("cell", CELLS)
