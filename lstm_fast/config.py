@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +60,8 @@ def usable_cpus() -> int:
 
 def cgroup_quota() -> float | None:
     """CPUs the control group grants (cgroup v2, then v1), or None where it sets no limit."""
+    from pathlib import Path  # costs milliseconds of every import of this package otherwise
+
     try:
         used, _, period = Path("/sys/fs/cgroup/cpu.max").read_text().partition(" ")
         return None if used == "max" else float(used) / float(period)

@@ -44,15 +44,18 @@ def load(
     return Model(spec, **options)
 
 
-def from_torch(module: Any, *, batch_first: bool | None = None, **options: Any) -> Model:
+def from_torch(
+    live: Any, /, *, module: str | Sequence[str] | None = None, batch_first: bool | None = None, **options: Any
+) -> Model:
     """Take a live ``nn.LSTM``, ``GRU``, ``RNN``, one of their cells, or ``nn.Sequential`` of supported layers.
 
-    The weights are copied. A recurrent module inside a Sequential passes on its output sequence; a cell becomes a
-    one-layer stack over a sequence. ``batch_first`` defaults to the module's own; ``options`` as in :func:`load`.
+    Out of a module of another class, ``module=`` takes what :func:`load` would. The weights are copied. A recurrent
+    module inside a Sequential passes on its output sequence; a cell becomes a one-layer stack over a sequence.
+    ``batch_first`` defaults to the module's own; ``options`` as in :func:`load`.
     """
     from .importers.torch import from_torch_module
 
-    return Model(from_torch_module(module, batch_first=batch_first), **options)
+    return Model(from_torch_module(live, module=module, batch_first=batch_first), **options)
 
 
 def from_keras(model: Any, **options: Any) -> Model:
