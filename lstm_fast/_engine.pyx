@@ -59,10 +59,19 @@ def activate(activation, x, isa=None):
     cdef cnp.ndarray y = np.array(x, order="C")
     cdef lf_activation a = _activation(activation)
     dtype = _lf.LF_F64 if y.dtype == np.float64 else _lf.LF_F32
-    encoded = None if isa is None else isa.encode()
-    _check(_lf.lf_activate(dtype, NULL if encoded is None else <const char *>encoded, a, y.size, cnp.PyArray_DATA(y)),
-           isa)
+    encoded = _encoded(isa)
+    _check(_lf.lf_activate(dtype, _name(encoded), a, y.size, cnp.PyArray_DATA(y)), isa)
     return y
+
+
+cdef bytes _encoded(isa):
+    """A name for C, empty for None; an embedded NUL would cut it short, so it makes no name at all."""
+    return b"" if isa is None else str(isa).replace("\0", "?").encode()
+
+
+cdef const char *_name(bytes encoded) noexcept:
+    """NULL for an empty name: the best instruction set there is."""
+    return encoded if encoded else NULL
 
 
 cdef lf_activation _activation(activation):
@@ -204,7 +213,7 @@ cdef class Engine:
         self._build(isa)
 
     cdef int _build(self, isa) except -1:
-        encoded = None if isa is None else isa.encode()
+        cdef bytes encoded = _encoded(isa)
         keep = []
         cdef list layers = _flatten(self.spec)
         cdef cnp.ndarray buffer = np.zeros(len(layers) * sizeof(lf_layer), np.uint8)
@@ -218,7 +227,7 @@ cdef class Engine:
             size = c_layers[index].output_size
         _check(_lf.lf_plan_new(c_layers, len(layers), _lf.LF_F64 if self._typenum == cnp.NPY_DOUBLE else _lf.LF_F32,
                                _lf.LF_BLAS if self.backend == "blas" else _lf.LF_PACKED,
-                               NULL if encoded is None else <const char *>encoded, &self._plan), isa)
+                               _name(encoded), &self._plan), isa)
         self.isa = _lf.lf_plan_isa(self._plan).decode()
         return 0
 
