@@ -71,7 +71,8 @@ cdef bytes _encoded(isa):
 
 cdef const char *_name(bytes encoded) noexcept:
     """NULL for an empty name: the best instruction set there is."""
-    return encoded if encoded else NULL
+    cdef const char *name = encoded
+    return name if name[0] else NULL
 
 
 cdef lf_activation _activation(activation):
