@@ -66,7 +66,7 @@ def activate(activation, x, isa=None):
 
 cdef bytes _encoded(isa):
     """A name for C, empty for None; an embedded NUL would cut it short, so it makes no name at all."""
-    return b"" if isa is None else str(isa).replace("\0", "?").encode()
+    return b"" if isa is None else str(isa).replace("\0", "?").encode(errors="replace")
 
 
 cdef const char *_name(bytes encoded) noexcept:
@@ -268,7 +268,7 @@ cdef class Engine:
         call.states = <const lf_state *>cnp.PyArray_DATA(states)
         final, kept = self._read_state(<lf_state *>call.states, state, call.batch, batched)
 
-        cdef cnp.ndarray target = self._output(&call, batched, out, (values, kept))
+        cdef cnp.ndarray target = self._output(&call, batched, out, (values, valid, *kept))
         self._run(&call)
         if out is not None and target is not out:
             out[...] = target
@@ -344,11 +344,11 @@ cdef class Engine:
         return (h_out, c_out) if stack.has_c else h_out
 
     def _state_array(self, value, name, cells, batch, size, batched):
-        array = np.ascontiguousarray(as_real(value, self.dtype, name))
+        array = as_real(value, self.dtype, name)
         expected = (cells, batch, size) if batched else (cells, size)
         if array.shape != expected:
             raise ShapeError(f"{name}: expected shape {expected} (layers * directions, batch, size), got {array.shape}")
-        return array
+        return np.ascontiguousarray(array)
 
     cdef cnp.ndarray _new_state(self, Py_ssize_t cells, int64_t batch, Py_ssize_t size, bint batched):
         cdef cnp.npy_intp shape[3]
@@ -383,16 +383,17 @@ cdef class Engine:
 
     def _usable_output(self, out, expected, inputs):
         """Whether the engine may write into ``out`` directly; raises where nobody may."""
-        if type(out) is not np.ndarray or out.dtype != self.dtype or not out.dtype.isnative:
+        if type(out) is not np.ndarray or out.dtype != self.dtype:
             raise DTypeError(f"out: expected a NumPy array of dtype {self.dtype}, got {_describe(out)}")
         if out.shape != expected:
             raise ShapeError(f"out: expected shape {expected}, got {out.shape}")
         if not out.flags.writeable:
             raise ValueError("out: the array is read-only; pass a writeable one")
-        values, states = inputs
-        shared = any(np.may_share_memory(out, other) for other in (values, *states) if other is not None)
-        apart = out.strides[-1] == out.itemsize or out.shape[-1] <= 1
-        return out.flags.aligned and apart and not shared and not _overlaps_itself(out)
+        if _overlaps_itself(out):
+            raise ValueError("out: its elements overlap in memory; pass an array with a place for each output")
+        shared = any(np.may_share_memory(out, other) for other in inputs if other is not None)
+        contiguous = out.strides[-1] == out.itemsize or out.shape[-1] <= 1
+        return out.flags.aligned and contiguous and not shared
 
     cdef int _run(self, lf_call *call) except -1:
         cdef _Workspace workspace
@@ -431,13 +432,19 @@ cdef inline char *_part_of(cnp.ndarray array, int64_t offset) noexcept:
 def _describe(value):
     """A value in an error message: its type, and shape and dtype where it has them."""
     words = type(value).__name__
-    if hasattr(value, "shape"):
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{words} of shape {tuple(value.shape)} and dtype {value.dtype}"
     return f"{words} of {len(value)}" if isinstance(value, tuple | list) else words
 
 
 def _overlaps_itself(array):
-    return any(stride == 0 for stride, length in zip(array.strides, array.shape, strict=True) if length > 1)
+    """Whether some axis steps by less than the axes below it span."""
+    span = array.itemsize
+    for stride, length in sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape)):
+        if length > 1 and stride < span:
+            return array.size > 0
+        span += stride * (length - 1)
+    return False
 
 
 cdef list _flatten(spec):

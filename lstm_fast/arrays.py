@@ -30,8 +30,6 @@ def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
     array = as_array(value, name)
     if array.dtype not in (np.float32, np.float64):
         raise DTypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype()")
-    if not array.dtype.isnative:
-        raise DTypeError(f"{name}: expected native byte order, got {array.dtype}; convert it with .astype({dtype})")
     contiguous = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
     if array.dtype == dtype and array.flags.aligned and contiguous:
         return array
