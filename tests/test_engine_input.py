@@ -146,7 +146,7 @@ def test_ids_without_a_sign():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "U1", "object"])
 def test_ids_of_another_dtype(dtype):
-    refused(Model(TEXT), DTypeError, ["x", "integers", dtype if dtype != "U1" else "U1"], np.zeros((2, 5), dtype))
+    refused(Model(TEXT), DTypeError, ["x", "integers", dtype], np.zeros((2, 5), dtype))
 
 
 @pytest.mark.parametrize("shape", [(), (2, 5, 1)])
@@ -441,7 +441,7 @@ def test_an_unknown_backend(name):
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 2**40, 1.5, True, "two", "", "-1", "²"])
 def test_an_impossible_number_of_threads(threads):
-    with pytest.raises(ValueError, match="num_threads: expected 1 .. 256 or 'auto'") as caught:
+    with pytest.raises(ValueError, match=r"num_threads: expected 1 \.\. 256 or 'auto'") as caught:
         Model(LSTM, num_threads=threads)
     assert repr(threads) in str(caught.value)
 
