@@ -64,7 +64,7 @@ class Model(Engine):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         values = as_ids(x, "x") if self.spec.takes_ids else as_real(x, self.dtype, "x")
-        if values.ndim != (2 if self.spec.takes_ids else 3):
+        if values.ndim != (2 if self.spec.takes_ids else 3) or 0 in values.shape:
             return self.forward_sequence(values, lengths=lengths)[0]
         axis = 0 if self.spec.batch_first else 1
         out_axis = axis if self.spec.returns_sequences else 0
