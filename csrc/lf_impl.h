@@ -54,7 +54,7 @@ typedef struct {
     int64_t h_next_stride;
     void *const *y; /* output rows of exactly `units` elements, or NULL */
     lf_activation gate, candidate, output;
-    void *scratch; /* blas: part_scratch() elements */
+    void *scratch; /* blas: lf_blas_scratch() bytes */
 } lf_step;
 
 typedef void (*lf_step_fn)(const lf_step *step);
@@ -132,7 +132,8 @@ lf_status lf_blas_open(void);
 void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step);
 size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes);
 
-/* team.c: runs task(context, i) for i < n on up to n threads, the caller's among them; returns when all are done. */
-void lf_team_run(int n, void (*task)(void *context, int i), void *context);
+/* team.c: runs task(context, i) for i < n on up to n threads, the caller's among them; returns when all are done. The
+ * caller calls waiting(context) now and then while it waits for the others. A task may run twice after a fork. */
+void lf_team_run(int n, void (*task)(void *context, int i), void (*waiting)(void *context), void *context);
 
 #endif

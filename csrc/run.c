@@ -1,6 +1,7 @@
 /* run.c - one call: threads, slices of the batch, stages, blocks of time, steps. No instruction set, no number type. */
 #include "run.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -35,11 +36,19 @@ static void leave_states(const lf_slice *s) {
     }
 }
 
-/* Only the caller's own thread may ask; the others see the answer. */
-static int interrupted(lf_slice *s) {
-    const lf_call *call = s->call;
-    if (s->asks && call->interrupted && !__atomic_load_n(s->stop, __ATOMIC_RELAXED) && call->interrupted(call->context))
-        __atomic_store_n(s->stop, 1, __ATOMIC_RELAXED);
+static void ask(const lf_call *call, int *stop) {
+    if (call->interrupted && !__atomic_load_n(stop, __ATOMIC_RELAXED) && call->interrupted(call->context))
+        __atomic_store_n(stop, 1, __ATOMIC_RELAXED);
+}
+
+/* Only the caller's own thread may ask, in the floating-point mode it came with: what it asks may run code of its own,
+ * and start threads that inherit the mode. The others see the answer. */
+static int interrupted(const lf_slice *s) {
+    if (s->asks) {
+        leave_flush_to_zero(s->callers_mode);
+        ask(s->call, s->stop);
+        enter_flush_to_zero();
+    }
     return __atomic_load_n(s->stop, __ATOMIC_RELAXED);
 }
 
@@ -136,6 +145,7 @@ typedef struct {
     size_t workspace_size; /* of each slice */
     int num_slices;
     int64_t most_rows; /* at a time, in any slice */
+    pthread_t caller;
     int stop;
 } job;
 
@@ -144,11 +154,13 @@ static void run_rows(void *context, int index) {
     job *j = context;
     const lf_call *call = j->call;
     const int64_t end = call->batch * (index + 1) / j->num_slices;
+    const int asks = pthread_equal(pthread_self(), j->caller);
     const unsigned saved = enter_flush_to_zero();
     for (int64_t first = call->batch * index / j->num_slices; first < end; first += LF_ROWS_AT_ONCE) {
         lf_slice s = {.plan = j->plan, .call = call, .first_row = first, .time = call->time, .stop = &j->stop};
         s.rows = end - first < LF_ROWS_AT_ONCE ? end - first : LF_ROWS_AT_ONCE;
-        s.asks = index == 0;
+        s.asks = asks;
+        s.callers_mode = saved;
         lf_layout(j->plan, s.rows, j->most_rows, s.time, j->workspace + (size_t)index * j->workspace_size, &s.w);
         enter_states(&s);
         const lf_view x = {(char *)(uintptr_t)call->x + first * call->x_batch_stride, call->x_batch_stride,
@@ -158,6 +170,12 @@ static void run_rows(void *context, int index) {
         leave_states(&s);
     }
     leave_flush_to_zero(saved);
+}
+
+/* The caller has no slice left to run, but others have. */
+static void ask_while_waiting(void *context) {
+    job *j = context;
+    ask(j->call, &j->stop);
 }
 
 static int slices_of(int64_t batch, int num_threads) {
@@ -206,13 +224,13 @@ lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace) {
     const lf_status ids = check_ids(plan, call);
     if (ids != LF_OK || call->batch == 0)
         return ids;
-    job j = {.plan = plan, .call = call, .workspace = workspace};
+    job j = {.plan = plan, .call = call, .workspace = workspace, .caller = pthread_self()};
     j.num_slices = slices_of(call->batch, call->num_threads);
     j.most_rows = most_rows(call->batch, j.num_slices);
     j.workspace_size = slice_size(plan, j.most_rows, call->time);
     if (j.num_slices == 1)
         run_rows(&j, 0);
     else
-        lf_team_run(j.num_slices, run_rows, &j);
+        lf_team_run(j.num_slices, run_rows, ask_while_waiting, &j);
     return j.stop ? LF_INTERRUPTED : LF_OK;
 }

@@ -16,8 +16,9 @@ typedef struct {
     const lf_call *call;
     int64_t first_row, rows, time;
     lf_workspace w;
-    int asks;  /* may poll call->interrupted */
-    int *stop; /* shared by all slices of the call */
+    int asks;              /* on the caller's thread, which may poll call->interrupted */
+    unsigned callers_mode; /* floating-point mode to poll in */
+    int *stop;             /* shared by all slices of the call */
 } lf_slice;
 
 /* cell.c: state of one cell from and to the caller's arrays. */

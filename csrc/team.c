@@ -8,14 +8,16 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
-enum { MOST_THREADS = 256 };
+enum { MOST_THREADS = 256, WAIT_NANOSECONDS = 20 * 1000 * 1000 };
 
 static struct {
-    pthread_mutex_t owner; /* held by the call that has the team */
+    pthread_mutex_t owner; /* held by the call that has the team; guards `threads` */
     pthread_mutex_t lock;  /* guards all below */
     pthread_cond_t work, done;
     int threads; /* started, beside the callers */
+    long forks;  /* between this process and the one that loaded the engine */
     long round;  /* counts calls, so that a thread joins each once */
     int next, n; /* tasks of this round: the next one to take, and how many */
     int unfinished;
@@ -57,6 +59,7 @@ static void forget_after_fork(void) {
     pthread_cond_init(&team.done, NULL);
     team.threads = 0;
     team.next = team.n = 0;
+    team.forks++;
 }
 
 static void register_fork_handler(void) { pthread_atfork(NULL, NULL, forget_after_fork); }
@@ -76,27 +79,46 @@ static void start_threads(int wanted) {
     pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
-void lf_team_run(int n, void (*task)(void *context, int i), void *context) {
+static void run_alone(int n, void (*task)(void *context, int i), void *context) {
+    for (int i = 0; i < n; i++)
+        task(context, i);
+}
+
+/* Waits a while for the last task; called and left with the lock held. */
+static void wait_a_while(void) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += WAIT_NANOSECONDS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&team.done, &team.lock, &until);
+}
+
+void lf_team_run(int n, void (*task)(void *context, int i), void (*waiting)(void *context), void *context) {
     if (pthread_mutex_trylock(&team.owner) != 0) {
-        for (int i = 0; i < n; i++)
-            task(context, i);
+        run_alone(n, task, context);
         return;
     }
     start_threads(n - 1);
     pthread_mutex_lock(&team.lock);
+    const long forks = team.forks;
     team.task = task;
     team.context = context;
-    team.next = 1; /* task 0 is the caller's: only its own thread may ask for interruption */
+    team.next = 0;
     team.n = team.unfinished = n;
     team.round++;
     pthread_cond_broadcast(&team.work);
-    pthread_mutex_unlock(&team.lock);
-    task(context, 0);
-    pthread_mutex_lock(&team.lock);
-    team.unfinished--;
     take_tasks();
-    while (team.unfinished)
-        pthread_cond_wait(&team.done, &team.lock);
+    while (team.unfinished && team.forks == forks) {
+        wait_a_while();
+        pthread_mutex_unlock(&team.lock);
+        waiting(context);
+        pthread_mutex_lock(&team.lock);
+    }
+    const int forked = team.forks != forks; /* by a task or waiting(): a child without the other threads */
     pthread_mutex_unlock(&team.lock);
-    pthread_mutex_unlock(&team.owner);
+    if (forked)
+        run_alone(n, task, context);
+    else
+        pthread_mutex_unlock(&team.owner);
 }
