@@ -13,6 +13,8 @@ static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_
         for (int64_t row = 0; row < s->rows; row++) {
             int64_t id;
             memcpy(&id, at(x, row, t), sizeof id);
+            if (id < 0 || id >= node->input_size) /* checked before the run: somebody writes into x meanwhile */
+                id = 0;
             memcpy(at(y, row, t), (const char *)node->table + (size_t)id * size, size);
             if (node->mask_zero)
                 s->w.mask[(begin + t) * s->rows + row] &= id != 0;
