@@ -56,7 +56,7 @@ def available() -> dict:
 
 def activate(activation, x, isa=None):
     """Apply one activation by the engine's kernels to a float32 or float64 array (for tests)."""
-    cdef cnp.ndarray y = np.array(x, order="C")
+    cdef cnp.ndarray y = np.array(as_real(x, np.result_type(x), "x"), order="C")
     cdef lf_activation a = _activation(activation)
     dtype = _lf.LF_F64 if y.dtype == np.float64 else _lf.LF_F32
     encoded = _encoded(isa)
@@ -219,8 +219,8 @@ cdef class Engine:
         cdef list layers = _flatten(self.spec)
         cdef cnp.ndarray buffer = np.zeros(len(layers) * sizeof(lf_layer), np.uint8)
         cdef lf_layer *c_layers = <lf_layer *>cnp.PyArray_DATA(buffer)
-        for index, (layer, directions) in enumerate(layers):
-            _fill_layer(&c_layers[index], layer, directions, self.dtype, keep)
+        for index, (layer, directions, last) in enumerate(layers):
+            _fill_layer(&c_layers[index], layer, directions, last, self.dtype, keep)
         size = None
         for index in range(len(layers)):  # layers without weights take the size of the one before, or of the input
             if c_layers[index].input_size == 0:
@@ -252,6 +252,8 @@ cdef class Engine:
             ShapeError, DTypeError, IndexRangeError, StateError: the input does not fit; nothing has changed.
             MemoryError: the call's arrays or workspace cannot be had; nothing has changed.
         """
+        if self._plan == NULL:
+            raise StateError("the model was not built; its constructor has not run, or has failed")
         cdef cnp.ndarray values = as_ids(x, "x") if self._takes_ids else self._as_real(x, "x")
         cdef int rank = 2 if self._takes_ids else 3
         cdef bint batched = values.ndim == rank
@@ -448,13 +450,14 @@ def _overlaps_itself(array):
 
 
 cdef list _flatten(spec):
-    """Layers as the engine takes them, one per layer of a stack: (layer, directions or None)."""
+    """Layers as the engine takes them, one per layer of a stack: (layer, directions or None, last of its stack)."""
     flat = []
     for layer in spec.layers:
         if isinstance(layer, Recurrent):
-            flat += [(layer, directions) for directions in layer.layers]
+            count = len(layer.layers)
+            flat += [(layer, directions, index == count) for index, directions in enumerate(layer.layers, 1)]
         else:
-            flat.append((layer, None))
+            flat.append((layer, None, True))
     return flat
 
 
@@ -467,12 +470,12 @@ cdef const void *_pointer(array, dtype, list keep) except? NULL:
     return cnp.PyArray_DATA(contiguous)
 
 
-cdef int _fill_layer(lf_layer *to, layer, directions, dtype, list keep) except -1:
+cdef int _fill_layer(lf_layer *to, layer, directions, bint last, dtype, list keep) except -1:
     if isinstance(layer, Recurrent):
         to.kind = _lf.LF_RECURRENT
         to.num_directions = len(directions)
         to.reverse = layer.reverse
-        to.return_sequences = layer.return_sequences or directions is not layer.layers[-1]
+        to.return_sequences = layer.return_sequences or not last
         to.repeat_masked = layer.masked_output == "repeat"
         for index, cell in enumerate(directions):
             _fill_cell(&to.cells[index], cell, dtype, keep)
