@@ -9,13 +9,14 @@ SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd)
 SETTINGS := LSTM_FAST_BLAS=$(LSTM_FAST_BLAS) CC=$(CC) CFLAGS=$(CFLAGS)
 LIST_BUILD_REQUIRES := from build import ProjectBuilder; print(*ProjectBuilder(".").build_system_requires, sep="\n")
 
-.PHONY: help build demo test oracle-test lint format clean FORCE
+.PHONY: help build demo test oracle-test bench lint format clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo         import networks trained in Keras and PyTorch, run them, compare'
 	@echo 'make test         build and run the tests; PYTEST_ARGS="-k lstm" and the like are passed on'
 	@echo 'make oracle-test  the tests with PyTorch and Keras installed beside them (a large download)'
+	@echo 'make bench        ours timed beside other engines (a large download); BENCH_ARGS="--quick" and the like'
 	@echo 'make lint         ruff and clang-format'
 	@echo 'make format       let ruff and clang-format rewrite the sources'
 	@echo 'make build        build the extension in place, in .venv'
@@ -34,15 +35,18 @@ test: $(VENV)/with-test
 oracle-test: $(VENV)/with-test $(VENV)/with-oracle
 	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+bench: $(VENV)/with-bench
+	@$(VENV)/bin/python -m bench $(BENCH_ARGS)
+
 lint: $(VENV)/with-lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch]
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] bench/*.c
 
 format: $(VENV)/with-lint
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
-	$(VENV)/bin/clang-format -i csrc/*.[ch]
+	$(VENV)/bin/clang-format -i csrc/*.[ch] bench/*.c
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lstm_fast/_libs lstm_fast/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -1,0 +1,68 @@
+"""The engines that are compared, one adapter a file.
+
+An engine gets a network as a :class:`~lstm_fast.spec.ModelSpec` and builds it in its own terms, with the settings that
+serve one caller best. What is timed is one forward pass of an input that already lies in the layout and array type the
+engine likes, to the output sequence in the engine's own array type; states start at zero.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_fast.spec import Cell, ModelSpec
+
+
+class Run(NamedTuple):
+    """A network ready to be timed on one input."""
+
+    call: Callable[[], Any]  #: one forward pass, in the engine's own terms
+    output: Callable[[Any], np.ndarray]  #: what ``call`` gave, as (batch, time, features); not timed
+
+
+class Engine(ABC):
+    """An engine to be timed. ``package`` is its distribution's name, ``modules`` what must be importable."""
+
+    name: str
+    package: str
+    modules: tuple[str, ...] = ()
+
+    def available(self) -> bool:
+        """Whether its packages are installed; nothing is imported."""
+        return all(importlib.util.find_spec(module) for module in self.modules)
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)
+
+    @abstractmethod
+    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+        """``spec``, one recurrent stack, on ``x``, (batch, time, features) float32, with that many threads."""
+
+
+#: What every other engine is compared with, and its second backend, which is no peer either.
+OURS, OURS_BLAS = "ours", "ours-blas"
+
+
+def every_engine() -> list[Engine]:
+    """All that there are adapters for, installed or not, ours first."""
+    from .keras import Keras
+    from .numpy import NumPyLoop
+    from .onnxruntime import OnnxRuntime
+    from .openvino import OpenVino
+    from .ours import Ours
+    from .torch import PyTorch
+
+    return [Ours(OURS, "packed"), Ours(OURS_BLAS, "blas"), PyTorch(), OnnxRuntime(), OpenVino(), Keras(), NumPyLoop()]
+
+
+def recurrent_bias(cell: Cell) -> np.ndarray:
+    """The second bias other engines want, (gates * H,): zero beside the spec's summed one, but in a GRU's candidate."""
+    bias = np.zeros_like(cell.bias)
+    if cell.bias_hn is not None:
+        bias[-cell.hidden_size :] = cell.bias_hn
+    return bias

@@ -1,0 +1,41 @@
+"""Keras on its PyTorch backend: the model called on a tensor, which costs less than ``predict``, without gradients."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from lstm_fast.spec import Cell, ModelSpec
+
+from . import Engine, Run, recurrent_bias
+
+
+class Keras(Engine):
+    name, package, modules = "keras", "keras", ("keras", "torch")
+
+    def available(self) -> bool:
+        """Keras reads its backend from the environment when it is imported."""
+        return os.environ.get("KERAS_BACKEND") == "torch" and super().available()
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+        import keras
+        import torch
+
+        torch.set_num_threads(threads)
+        [stack] = spec.recurrent
+        layer_class = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[stack.kind]
+        model = keras.Sequential([keras.Input(x.shape[1:], batch_size=len(x))])
+        for cells in stack.layers:
+            layer = layer_class(cells[0].hidden_size, return_sequences=True)
+            model.add(keras.layers.Bidirectional(layer) if len(cells) == 2 else layer)
+            model.layers[-1].set_weights([array for cell in cells for array in _weights(cell)])
+        model.trainable = False
+        tensor = torch.from_numpy(x)
+        return Run(lambda: model(tensor, training=False), lambda y: y.numpy())
+
+
+def _weights(cell: Cell) -> list[np.ndarray]:
+    """Keras' gate orders are the spec's; its matrices are transposed, and a GRU has both biases in one array."""
+    bias = np.stack([cell.bias, recurrent_bias(cell)]) if cell.kind == "gru" else cell.bias
+    return [cell.weight_ih.T, cell.weight_hh.T, bias]

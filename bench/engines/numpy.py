@@ -1,0 +1,27 @@
+"""The NumPy loop of the examples: what people write who have no engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lstm_fast.spec import ModelSpec
+
+from . import Engine, Run
+
+EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
+
+
+class NumPyLoop(Engine):
+    name, package = "numpy", "numpy"
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+        """The threads are those of NumPy's BLAS, which the environment sets."""
+        if EXAMPLES not in sys.path:
+            sys.path.append(EXAMPLES)
+        from numpy_loop import numpy_loop
+
+        loop = numpy_loop(spec)
+        return Run(lambda: loop(x), np.asarray)

@@ -1,0 +1,74 @@
+"""A recurrent stack as an ONNX model, for the engines that read one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_fast.spec import Cell, ModelSpec
+
+from . import recurrent_bias
+
+_ORDER = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}  # ONNX has i, o, f, c and z, r, h
+_OPSET, _IR_VERSION = 17, 8  # known to every release of today
+
+
+def onnx_input(x: np.ndarray) -> np.ndarray:
+    """The model's X, (time, batch, features), from (batch, time, features)."""
+    return np.ascontiguousarray(x.swapaxes(0, 1))
+
+
+def onnx_output(y: np.ndarray) -> np.ndarray:
+    """(batch, time, directions * size) from the model's Y, (time, directions, batch, size)."""
+    time, _, batch, _ = y.shape
+    return y.transpose(2, 0, 1, 3).reshape(batch, time, -1)
+
+
+def onnx_model(spec: ModelSpec, batch: int, time: int) -> bytes:
+    """The model; sizes are fixed, states start at zero, and the last operator's output is not rearranged."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    [stack] = spec.recurrent
+    directions, size = stack.num_directions, stack.layers[0][0].hidden_size
+    nodes, constants, source = [], {}, "X"
+    for index, cells in enumerate(stack.layers):
+        last = index == len(stack.layers) - 1
+        weights = {f"{name}{index}": array for name, array in _weights(cells).items()}
+        constants |= weights
+        options = {"hidden_size": size, "direction": "bidirectional" if directions == 2 else "forward"}
+        options |= {"linear_before_reset": int(cells[0].reset_after)} if stack.kind == "gru" else {}
+        target = "Y" if last else f"y{index}"
+        nodes.append(helper.make_node(stack.kind.upper(), [source, *weights], [target], **options))
+        if last:
+            break
+        source = f"x{index + 1}"
+        if directions == 1:
+            constants["directions"] = np.array([1])
+            nodes.append(helper.make_node("Squeeze", [target, "directions"], [source]))
+        else:
+            constants["joined"] = np.array([time, batch, directions * size])
+            nodes.append(helper.make_node("Transpose", [target], [f"turned{index}"], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [f"turned{index}", "joined"], [source]))
+    graph = helper.make_graph(
+        nodes,
+        "stack",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [time, batch, stack.input_size])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [time, directions, batch, size])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opset = [helper.make_opsetid("", _OPSET)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=_IR_VERSION).SerializeToString()
+
+
+def _weights(cells: tuple[Cell, ...]) -> dict[str, np.ndarray]:
+    """W, R and B = [Wb, Rb] of one layer, directions first."""
+    parts: dict[str, list[np.ndarray]] = {"W": [], "R": [], "B": []}
+    for cell in cells:
+        parts["W"].append(_reorder(cell.kind, cell.weight_ih))
+        parts["R"].append(_reorder(cell.kind, cell.weight_hh))
+        parts["B"].append(np.concatenate([_reorder(cell.kind, bias) for bias in (cell.bias, recurrent_bias(cell))]))
+    return {name: np.stack(arrays) for name, arrays in parts.items()}
+
+
+def _reorder(kind: str, value: np.ndarray) -> np.ndarray:
+    gates = np.split(value, len(_ORDER[kind]))
+    return np.concatenate([gates[gate] for gate in _ORDER[kind]])
