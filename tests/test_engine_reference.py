@@ -116,6 +116,11 @@ def test_a_mask_outlives_blocks_of_time(engine_options):
     x[0, 90:110] = x[1, :130] = x[2, 170:] = 0
     check(spec, x, random_state(spec, 3), lengths=np.array([250, 245, 100]), **engine_options)
 
+    spec = network(embedding(9, 20, mask_zero=True), stack("lstm", 20, 40, name="a"), stack("gru", 40, 30, name="b"))
+    ids = inputs(spec, 3, 250)
+    ids[0, 90:110] = ids[1, :130] = ids[2, 170:] = 0
+    check(spec, ids, random_state(spec, 3), lengths=np.array([250, 245, 100]), **engine_options)
+
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("kind", GATES)
@@ -199,9 +204,9 @@ def test_batches_around_the_tiles(cell, engine_options, dtype):
 
 def test_more_rows_than_run_at_once(engine_options):
     spec = network(Masking("mask"), stack("gru", 3, 5, directions=2, return_sequences=False), dense(10, 2))
-    x = inputs(spec, 600, 3)
+    x = inputs(spec, 600, 6)
     x[100:300, 1] = 0
-    lengths = np.arange(600) % 4
+    lengths = np.arange(600) % 7
     check(spec, x, random_state(spec, 600), lengths=lengths, **engine_options)
 
 

@@ -55,9 +55,8 @@ def run(script: str, **environment: str) -> str:
     """Standard output of a script that must end well, and in time."""
     source = PROLOGUE.format(tests=str(Path(__file__).parent)) + script
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = os.environ | {"LSTM_FAST_BACKEND": "packed"} | environment  # bits are compared
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -114,9 +113,13 @@ def test_more_threads_than_rows(num_threads, engine_options):
 def test_models_come_and_go_in_threads():
     """Plans are built, used and freed beside one another."""
     x = inputs(CHAIN, 3, 9)
-    expected = bits(Model(CHAIN).forward_sequence(x))
+
+    def work(_):
+        return bits(Model(CHAIN, backend="packed", num_threads=2).forward_sequence(x))
+
+    expected = work(0)
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: bits(Model(CHAIN, num_threads=2).forward_sequence(x)) == expected, range(80)))
+        assert all(result == expected for result in pool.map(work, range(80)))
 
 
 def test_a_child_of_fork_runs_the_model():
@@ -218,6 +221,28 @@ def test_ctrl_c_in_a_long_call(threads, backend):
     assert float(run(INTERRUPT.format(threads=threads, backend=backend))) < 0.1
 
 
+def test_ctrl_c_while_only_other_threads_work():
+    """The caller's own rows are done, or the team is another call's and the caller works through all rows."""
+    out = run("""
+model = Model(network(stack("lstm", 1, 256, return_sequences=False)), num_threads=2)
+long = np.broadcast_to(np.float32(0.1), (2, 10**6, 1))
+def interrupted_after(seconds):
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    start = time.perf_counter()
+    try:
+        model.forward_sequence(long, lengths=[0, 10**6])
+    except KeyboardInterrupt:
+        return time.perf_counter() - start - seconds
+late = [interrupted_after(0.6)]
+threading.Thread(target=model.forward_sequence, args=(long,), daemon=True).start()
+time.sleep(0.05)
+late.append(interrupted_after(0.6))
+print(*late)
+""")
+    assert max(map(float, out.split())) < 0.2
+
+
 def test_what_a_signal_handler_raises_comes_out():
     run("""
 class Late(Exception):
@@ -271,9 +296,12 @@ def test_subnormal_numbers_live_outside_calls(num_threads, engine_options):
         assert all(pool.map(lambda _: subnormals_live(), range(9)))
 
 
-def test_subnormal_numbers_live_after_an_interrupted_call():
+def test_subnormal_numbers_live_in_signal_handlers_and_after_an_interrupted_call():
     run("""
-signal.signal(signal.SIGALRM, signal.default_int_handler)
+def handler(number, frame):
+    assert (np.full(8, 1e-39, np.float32) * np.float32(1) != 0).all()
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.1)
 try:
     Model(endless, num_threads=2).forward_sequence(hours)
