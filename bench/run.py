@@ -76,13 +76,13 @@ def _engines(names: Sequence[str] | None) -> list[Engine]:
     if names is None:
         absent = [name for name, engine in every.items() if not engine.available()]
         if absent:
-            print(f"Not installed and left out: {', '.join(absent)}; pip install '.[bench]'\n")
+            print(f"Not installed and left out: {', '.join(absent)}; pip install -e '.[bench]'\n")
         return [engine for name, engine in every.items() if name not in absent]
     for name in names:
         if name not in every:
             raise UsageError(f"engine {name!r}: expected some of {', '.join(every)}")
         if not every[name].available():
-            raise UsageError(f"engine {name} is not installed: pip install '.[bench]'")
+            raise UsageError(f"engine {name} is not installed: pip install -e '.[bench]'")
     return [engine for name, engine in every.items() if name == OURS or name in names]
 
 
