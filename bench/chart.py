@@ -47,6 +47,6 @@ def draw(cells: Sequence[Cell], title: str, file: Path) -> None:
     axes.grid(axis="x", which="both", color="0.9")
     axes.set_axisbelow(True)
     axes.set_xlabel("time ÷ ours, median; bar: the best peer, red where it beats ours")
-    figure.suptitle(title, fontsize=10)
-    figure.legend(fontsize=8, loc="outside upper center", ncols=len(others))
+    axes.set_title(title, fontsize=10)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=len(others))
     figure.savefig(file, dpi=150)
