@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t columns_of(const lf_part *part) { return part->gates * part->gate_stride; }
-
 #ifdef LF_HAVE_BLAS
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
@@ -32,8 +30,10 @@ static void open_library(void) {
     static const char variable[] = "OPENBLAS_NUM_THREADS";
     const char *value = getenv(variable);
     char *saved = value ? strdup(value) : NULL;
+    if (value && !saved)
+        return;
     setenv(variable, "1", 1);
-    void *library = dlopen(LF_BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(LF_BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL); /* by the rpath of this object, $ORIGIN/_libs */
     if (saved)
         setenv(variable, saved, 1);
     else
@@ -78,8 +78,8 @@ static void gemm(lf_dtype dtype, int64_t rows, int64_t n, int64_t k, const void 
 
 /* rows of x gathered (rows, I); pre-activations of rows that bring none (rows, G*N*L); the recurrent candidate
  * (rows, N*L) */
-size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes) {
-    return (size_t)rows * (size_t)(part->inputs + columns_of(part) + part->panels * lanes) * item_size;
+size_t lf_blas_scratch(const lf_part *part, int64_t rows, int64_t item_size) {
+    return (size_t)(rows * (part->inputs + part->columns + part->padded) * item_size);
 }
 
 static void fill_rows(void *to, int64_t stride, const void *row, size_t size, int64_t n) {
@@ -102,7 +102,7 @@ void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step) {
     lf_step s = *step;
     const lf_part *part = s.part;
     const int64_t item = dtype == LF_F64 ? 8 : 4;
-    const int64_t rows = number_of_rows(&s), columns = columns_of(part);
+    const int64_t rows = number_of_rows(&s), columns = part->columns;
     const size_t row_size = (size_t)(columns * item);
     char *scratch = s.scratch;
     char *pre = scratch + (size_t)rows * (size_t)(part->inputs * item);
@@ -126,7 +126,7 @@ void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step) {
     if (s.out)
         return;
     if (s.h) {
-        const int64_t candidate = s.init_hn ? part->gate_stride : 0; /* columns that go to hn instead */
+        const int64_t candidate = s.init_hn ? part->padded : 0; /* columns that go to hn instead */
         const int64_t direct = columns - candidate;
         gemm(dtype, rows, direct, part->recurrent, s.h, s.h_stride / item, wh, pre, stride / item);
         if (candidate) {

@@ -1,5 +1,5 @@
 /* cell.c - one direction of a recurrent layer over a block of time. */
-#include "run.h"
+#include "layers.h"
 
 #include <string.h>
 
@@ -36,7 +36,7 @@ static void enter(const lf_slice *s, void *to, int64_t stride, const void *from,
 void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const lf_state *state = &s->call->states[index];
     const lf_cell_state *own = &s->w.cells[index];
-    const int64_t item = (int64_t)s->plan->kernels->item_size;
+    const int64_t item = s->plan->kernels->item_size;
     enter(s, own->h, own->h_stride, state->h_in, cell->output_size * item);
     enter(s, own->c, own->c_stride, cell->kind == LF_LSTM ? state->c_in : NULL, cell->hidden_size * item);
 }
@@ -44,15 +44,13 @@ void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
 void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const lf_state *state = &s->call->states[index];
     const lf_cell_state *own = &s->w.cells[index];
-    const int64_t item = (int64_t)s->plan->kernels->item_size;
+    const int64_t item = s->plan->kernels->item_size;
     const int64_t h_size = cell->output_size * item, c_size = cell->hidden_size * item;
     if (state->h_out)
         copy_rows((char *)state->h_out + s->first_row * h_size, h_size, own->h, own->h_stride, h_size, s->rows);
     if (state->c_out)
         copy_rows((char *)state->c_out + s->first_row * c_size, c_size, own->c, own->c_stride, c_size, s->rows);
 }
-
-static int second_takes_x(const cell_run *r) { return r->cell->split_reset; }
 
 static void choose_kernels(cell_run *r) {
     const lf_kernels *k = r->s->plan->kernels;
@@ -94,8 +92,8 @@ static void prepare_parts(cell_run *r) {
 /* The x part of every pre-activation of the block, the parts' rows side by side. */
 static void project(cell_run *r, int64_t steps) {
     const lf_slice *s = r->s;
-    const int64_t item = (int64_t)s->plan->kernels->item_size;
-    r->projected_stride = (int64_t)lf_projection_size(r->cell, s->plan->kernels->lanes) * item;
+    const int64_t item = s->plan->kernels->item_size;
+    r->projected_stride = r->cell->hoisted * item;
     for (int64_t t = 0; t < steps; t++)
         for (int64_t row = 0; row < s->rows; row++)
             s->w.x[t * s->rows + row] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
@@ -112,7 +110,7 @@ static void project(cell_run *r, int64_t steps) {
                               .scratch = s->w.blas};
         lf_run_step(s->plan, r->kernels[p], &step);
         r->projected[p] = out;
-        out += part->gates * part->panels * s->plan->kernels->lanes * item;
+        out += part->columns * item;
     }
 }
 
@@ -134,7 +132,7 @@ static void point_at_step(cell_run *r, int64_t t) {
             s->w.x[row] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
     }
     point_at_input(r, 0, t);
-    if (second_takes_x(r))
+    if (r->cell->split_reset)
         point_at_input(r, 1, t);
     r->parts[r->cell->num_parts - 1].y = r->y ? s->w.y : NULL;
 }
@@ -159,7 +157,7 @@ static void list_active_rows(cell_run *r, int64_t t) {
 /* A row that sits out keeps its state; its output is zero, or the previous one where the layer repeats it. */
 static void hold_row(const cell_run *r, int64_t row, int64_t t) {
     const lf_slice *s = r->s;
-    const size_t size = (size_t)r->cell->output_size * s->plan->kernels->item_size;
+    const size_t size = (size_t)(r->cell->output_size * s->plan->kernels->item_size);
     const char *h = (const char *)r->state->h + row * r->state->h_stride;
     memcpy((char *)r->state->h_next + row * r->state->h_stride, h, (size_t)r->state->h_stride);
     if (!r->y)

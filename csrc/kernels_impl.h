@@ -7,6 +7,9 @@
 #include "lf_impl.h"
 #include "vmath_impl.h"
 
+_Static_assert(MR_MAX >= 3 && MR_MAX <= 6, "tile_of_rows has cases for these heights");
+_Static_assert(ACCUMULATORS >= 4 * MR_MAX && ACCUMULATORS >= 8, "a tile's sums must fit");
+
 #define CONSTANT_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 24")
 

@@ -133,13 +133,12 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int n
 
 lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace);
 
-/* The elementwise kernels alone, for tests: y[i] = activation(x[i]). */
+/* The elementwise kernels alone, for tests: y[i] = activation(y[i]). */
 lf_status lf_activate(lf_dtype dtype, const char *isa, lf_activation activation, int64_t n, void *y);
 
 /* Instruction sets by rank, slowest first; NULL past the end. */
 const char *lf_isa_name(int index);
 lf_status lf_isa_status(const char *isa);
-int lf_isa_lanes(const char *isa, lf_dtype dtype);
 
 /* Name of the BLAS in this build, or NULL. */
 const char *lf_blas_name(void);

@@ -25,11 +25,13 @@ typedef struct {
     int64_t recurrent;                 /* K of the h part; 0 for a dense layer */
     int64_t units;                     /* outputs per gate */
     int64_t panels;                    /* N = ceil(units / L) */
+    int64_t padded;                    /* N*L */
+    int64_t columns;                   /* G*N*L: a row of pre-activations */
     int gates;                         /* G */
     void *w;                           /* packed: as pictured; blas: wx (G*N*L, I) row-major, wh (G*N*L, K) behind it */
     void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
     void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
-    int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations: G*N*L in all */
+    int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations */
 } lf_part;
 
 /* One step over n rows of a part, or a projection of n rows of x when `out` is set. Strides are in bytes. */
@@ -62,7 +64,7 @@ typedef void (*lf_step_fn)(const lf_step *step);
 typedef struct {
     const char *isa;
     int lanes;
-    size_t item_size;
+    int64_t item_size; /* bytes of a number */
     lf_step_fn lstm, gru, gru_gates, gru_candidate, rnn;
     void (*softmax)(int64_t n, int log, void *x, void *scratch);    /* in place; scratch of n */
     void (*activate)(lf_activation activation, int64_t n, void *x); /* in place */
@@ -84,6 +86,7 @@ typedef struct {
     int num_parts; /* gates; gates and candidate (GRU without reset_after); gates and projection (LSTM) */
     lf_part parts[2];
     lf_activation gate, candidate, output;
+    int64_t hoisted; /* elements in a row of pre-activations of all parts that take x */
     int split_reset; /* GRU without reset_after */
     int projected;
 } lf_cell_plan;
@@ -101,6 +104,9 @@ typedef struct {
     lf_cell_plan cells[2];
 } lf_node;
 
+/* Whether a node needs the end of a sequence before its beginning is done. */
+static inline int lf_looks_back(const lf_node *node) { return node->reverse || node->num_directions == 2; }
+
 /* Nodes first .. last run block by block in time; a node that looks backwards in time has a stage of its own. */
 typedef struct {
     int64_t first, last;
@@ -112,13 +118,14 @@ struct lf_plan {
     lf_backend backend;
     const lf_kernels *kernels;
     int64_t num_nodes, num_stages, num_cells;
+    int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
     int makes_mask;
     lf_node *nodes;
     lf_stage *stages;
 };
 
-/* pack.c: fills w, bias and bias_hn of a part whose sizes are set. Row g*units + u of each source is gate g of unit u,
- * at gate_rows[g] * units + u in the canonical weights; x and h weights may be NULL. */
+/* pack.c: completes a part whose gates, units, inputs and recurrent inputs are set. Gate g of unit u is row
+ * gate_rows[g] * units + u of the canonical weights and bias; any source may be NULL, for zeros. */
 typedef struct {
     const void *weight_x, *weight_h, *bias, *bias_hn;
     int gate_rows[4];
@@ -130,7 +137,7 @@ lf_status lf_blas_open(void);
 
 /* blas.c: gate GEMMs of one step by BLAS, then `kernel` for the elementwise update alone. */
 void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step);
-size_t lf_blas_scratch(const lf_part *part, int64_t rows, size_t item_size, int lanes);
+size_t lf_blas_scratch(const lf_part *part, int64_t rows, int64_t item_size);
 
 /* team.c: runs task(context, i) for i < n on up to n threads, the caller's among them; returns when all are done. The
  * caller calls waiting(context) now and then while it waits for the others. A task may run twice after a fork. */

@@ -1,4 +1,4 @@
-/* lf_memory.h - the only allocator of the engine: zeroed, aligned to LF_ALIGN, NULL when memory is short. */
+/* lf_memory.h - the only allocator of the engine: aligned to LF_ALIGN, NULL when memory is short. */
 #ifndef LF_MEMORY_H
 #define LF_MEMORY_H
 
@@ -7,6 +7,7 @@
 enum { LF_ALIGN = 64 };
 
 void *lf_alloc(size_t size);
+void *lf_alloc_zeroed(size_t size);
 void lf_free(void *pointer);
 
 #endif

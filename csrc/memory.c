@@ -6,8 +6,12 @@
 
 void *lf_alloc(size_t size) {
     const size_t rounded = (size + LF_ALIGN - 1) / LF_ALIGN * LF_ALIGN;
-    void *pointer = rounded < size ? NULL : aligned_alloc(LF_ALIGN, rounded ? rounded : LF_ALIGN);
-    return pointer ? memset(pointer, 0, rounded) : NULL;
+    return rounded < size ? NULL : aligned_alloc(LF_ALIGN, rounded ? rounded : LF_ALIGN);
+}
+
+void *lf_alloc_zeroed(size_t size) {
+    void *pointer = lf_alloc(size);
+    return pointer ? memset(pointer, 0, size) : NULL;
 }
 
 void lf_free(void *pointer) { free(pointer); }

@@ -7,13 +7,13 @@ typedef struct {
     const lf_part *part;
     const lf_part_source *source;
     int64_t lanes;
-    size_t item;
+    int64_t item;
     char *to;
 } packing;
 
 /* to[at] = from[row, column] of a matrix with `columns` columns */
 static void copy(packing *p, int64_t at, const void *from, int64_t row, int64_t columns, int64_t column) {
-    memcpy(p->to + (size_t)at * p->item, (const char *)from + (size_t)(row * columns + column) * p->item, p->item);
+    memcpy(p->to + at * p->item, (const char *)from + (row * columns + column) * p->item, (size_t)p->item);
 }
 
 static int64_t source_row(const packing *p, int gate, int64_t unit) {
@@ -34,12 +34,11 @@ static void pack_panels(packing *p, const void *weight, int64_t first, int64_t t
 
 /* (gate * N*L + unit, k) row-major, as BLAS reads a transposed matrix */
 static void pack_matrix(packing *p, const void *weight, int64_t first_row_offset, int64_t terms) {
-    const int64_t padded = p->part->panels * p->lanes;
     for (int gate = 0; gate < p->part->gates; gate++)
         for (int64_t unit = 0; unit < p->part->units; unit++)
             for (int64_t k = 0; k < terms; k++)
-                copy(p, first_row_offset + (gate * padded + unit) * terms + k, weight, source_row(p, gate, unit), terms,
-                     k);
+                copy(p, first_row_offset + (gate * p->part->padded + unit) * terms + k, weight,
+                     source_row(p, gate, unit), terms, k);
 }
 
 static void pack_bias(packing *p) {
@@ -56,13 +55,13 @@ lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *sour
     const int64_t lanes = plan->kernels->lanes;
     packing p = {part, source, lanes, plan->kernels->item_size, NULL};
     part->panels = (part->units + lanes - 1) / lanes;
-    const int64_t padded = part->panels * lanes;
-    const int64_t columns = part->gates * padded;
+    part->padded = part->panels * lanes;
+    part->columns = part->gates * part->padded;
     part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
-    part->gate_stride = plan->backend == LF_BLAS ? padded : lanes;
-    part->w = lf_alloc((size_t)(columns * (part->inputs + part->recurrent)) * p.item);
-    part->bias = lf_alloc((size_t)columns * p.item);
-    part->bias_hn = lf_alloc((size_t)padded * p.item);
+    part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
+    part->w = lf_alloc_zeroed((size_t)(part->columns * (part->inputs + part->recurrent) * p.item));
+    part->bias = lf_alloc_zeroed((size_t)(part->columns * p.item));
+    part->bias_hn = lf_alloc_zeroed((size_t)(part->padded * p.item));
     if (!part->w || !part->bias || !part->bias_hn)
         return LF_NO_MEMORY;
 
@@ -71,7 +70,7 @@ lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *sour
         if (source->weight_x)
             pack_matrix(&p, source->weight_x, 0, part->inputs);
         if (source->weight_h)
-            pack_matrix(&p, source->weight_h, columns * part->inputs, part->recurrent);
+            pack_matrix(&p, source->weight_h, part->columns * part->inputs, part->recurrent);
     } else {
         if (source->weight_x)
             pack_panels(&p, source->weight_x, 0, part->inputs);
@@ -82,6 +81,6 @@ lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *sour
     if (source->bias)
         pack_bias(&p);
     if (source->bias_hn)
-        memcpy(part->bias_hn, source->bias_hn, (size_t)part->units * p.item);
+        memcpy(part->bias_hn, source->bias_hn, (size_t)(part->units * p.item));
     return LF_OK;
 }

@@ -2,6 +2,11 @@
 #include "lf_impl.h"
 
 #include <limits.h>
+#include <string.h>
+
+/* A batch runs this many rows at a time: enough for full tiles and for weights to be read seldom; fewer where a step of
+ * them all would take more multiply-adds than a slow CPU does in some 50 ms. */
+enum { MOST_ROWS = 256, LEAST_ROWS = 12, STEP_WORK = 1 << 30 };
 
 /* BLAS counts in int; the product of gates, padding and 64-bit sizes stays far below 2^63 under the same bound. */
 static int is_size(int64_t n) { return n > 0 && n <= INT_MAX / 8; }
@@ -23,15 +28,35 @@ static int cell_is_sound(const lf_cell *c) {
            is_activation(c->output);
 }
 
+static lf_status plan_parts(const lf_plan *plan, lf_cell_plan *to, const lf_cell *from) {
+    const int64_t I = from->input_size, H = from->hidden_size, P = from->output_size;
+    const lf_part_source all = {from->weight_ih, from->weight_hh, from->bias, from->bias_hn, {0, 1, 2, 3}};
+    const lf_part_source candidate = {from->weight_ih, from->weight_hh, from->bias, NULL, {2}};
+    const lf_part_source projection = {NULL, from->weight_hr, NULL, NULL, {0}};
+    const int gates = to->split_reset ? 2 : from->kind == LF_LSTM ? 4 : from->kind == LF_GRU ? 3 : 1;
+
+    set_part(&to->parts[0], gates, H, I, P);
+    lf_status status = lf_pack(plan, &to->parts[0], &all);
+    to->hoisted = to->parts[0].columns;
+    if (status == LF_OK && to->split_reset) {
+        set_part(&to->parts[1], 1, H, I, H);
+        status = lf_pack(plan, &to->parts[1], &candidate);
+        to->hoisted += to->parts[1].columns;
+    }
+    if (status == LF_OK && to->projected) {
+        set_part(&to->parts[1], 1, P, 0, H);
+        status = lf_pack(plan, &to->parts[1], &projection);
+    }
+    return status;
+}
+
 static lf_status plan_cell(const lf_plan *plan, lf_cell_plan *to, const lf_cell *from) {
     if (!cell_is_sound(from))
         return LF_BAD_MODEL;
-    const int64_t I = from->input_size, H = from->hidden_size, P = from->output_size;
-    lf_part_source source = {from->weight_ih, from->weight_hh, from->bias, from->bias_hn, {0, 1, 2, 3}};
     to->kind = from->kind;
-    to->input_size = I;
-    to->hidden_size = H;
-    to->output_size = P;
+    to->input_size = from->input_size;
+    to->hidden_size = from->hidden_size;
+    to->output_size = from->output_size;
     to->gate = from->gate;
     to->candidate = from->candidate;
     /* Cells without an output activation count as standard, so that the kernels' fast path is theirs too. */
@@ -39,26 +64,7 @@ static lf_status plan_cell(const lf_plan *plan, lf_cell_plan *to, const lf_cell 
     to->split_reset = from->kind == LF_GRU && !from->reset_after;
     to->projected = from->weight_hr != NULL;
     to->num_parts = 1 + (to->split_reset || to->projected);
-
-    if (to->split_reset) {
-        set_part(&to->parts[0], 2, H, I, H);
-        set_part(&to->parts[1], 1, H, I, H);
-        lf_part_source candidate = source;
-        candidate.gate_rows[0] = 2;
-        const lf_status status = lf_pack(plan, &to->parts[1], &candidate);
-        if (status != LF_OK)
-            return status;
-    } else {
-        set_part(&to->parts[0], from->kind == LF_LSTM ? 4 : from->kind == LF_GRU ? 3 : 1, H, I, P);
-    }
-    if (to->projected) {
-        set_part(&to->parts[1], 1, P, 0, H);
-        const lf_part_source projection = {NULL, from->weight_hr, NULL, NULL, {0}};
-        const lf_status status = lf_pack(plan, &to->parts[1], &projection);
-        if (status != LF_OK)
-            return status;
-    }
-    return lf_pack(plan, &to->parts[0], &source);
+    return plan_parts(plan, to, from);
 }
 
 static lf_status plan_recurrent(lf_plan *plan, lf_node *to, const lf_layer *from) {
@@ -93,14 +99,13 @@ static lf_status plan_dense(const lf_plan *plan, lf_node *to, const lf_layer *fr
 static lf_status plan_embedding(lf_plan *plan, lf_node *to, const lf_layer *from) {
     if (!from->weight)
         return LF_BAD_MODEL;
-    const size_t size = (size_t)from->input_size * (size_t)from->output_size * plan->kernels->item_size;
+    const size_t size = (size_t)(from->input_size * from->output_size * plan->kernels->item_size);
     to->mask_zero = from->mask_zero;
     plan->makes_mask |= from->mask_zero;
     to->table = lf_alloc(size);
     if (!to->table)
         return LF_NO_MEMORY;
-    for (size_t i = 0; i < size; i++)
-        ((char *)to->table)[i] = ((const char *)from->weight)[i];
+    memcpy(to->table, from->weight, size);
     return LF_OK;
 }
 
@@ -133,17 +138,13 @@ static lf_status plan_node(lf_plan *plan, lf_node *to, const lf_layer *from) {
     return LF_BAD_MODEL;
 }
 
-static int looks_back(const lf_node *node) {
-    return node->kind == LF_RECURRENT && (node->reverse || node->num_directions == 2);
-}
-
 static int collapses(const lf_node *node) { return node->kind == LF_RECURRENT && !node->return_sequences; }
 
 static void plan_stages(lf_plan *plan) {
     int collapsed = 0;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
         const lf_node *node = &plan->nodes[i];
-        const int opens = i == 0 || looks_back(node) || looks_back(node - 1) || collapses(node - 1);
+        const int opens = i == 0 || lf_looks_back(node) || lf_looks_back(node - 1) || collapses(node - 1);
         if (opens)
             plan->stages[plan->num_stages++] = (lf_stage){i, i, collapsed};
         plan->stages[plan->num_stages - 1].last = i;
@@ -164,9 +165,23 @@ static int chain_is_sound(const lf_layer *layers, int64_t n) {
     return n > 0;
 }
 
+static int64_t part_work(const lf_part *part) { return part->columns * (part->inputs + part->recurrent); }
+
+static int64_t rows_at_once(const lf_plan *plan) {
+    int64_t most = 1;
+    for (int64_t i = 0; i < plan->num_nodes; i++) {
+        const lf_node *node = &plan->nodes[i];
+        const int64_t cell = part_work(&node->cells[0].parts[0]) + part_work(&node->cells[0].parts[1]);
+        const int64_t work = part_work(&node->part) + cell;
+        most = work > most ? work : most;
+    }
+    const int64_t rows = STEP_WORK / most;
+    return rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
+}
+
 static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
-    plan->nodes = lf_alloc((size_t)plan->num_nodes * sizeof *plan->nodes);
-    plan->stages = lf_alloc((size_t)plan->num_nodes * sizeof *plan->stages);
+    plan->nodes = lf_alloc_zeroed((size_t)plan->num_nodes * sizeof *plan->nodes);
+    plan->stages = lf_alloc_zeroed((size_t)plan->num_nodes * sizeof *plan->stages);
     if (!plan->nodes || !plan->stages)
         return LF_NO_MEMORY;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
@@ -175,6 +190,7 @@ static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
             return status;
     }
     plan_stages(plan);
+    plan->rows_at_once = rows_at_once(plan);
     return LF_OK;
 }
 
@@ -188,7 +204,7 @@ lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_back
         return LF_NO_BLAS;
     if (!chain_is_sound(layers, n))
         return LF_BAD_MODEL;
-    lf_plan *plan = lf_alloc(sizeof *plan);
+    lf_plan *plan = lf_alloc_zeroed(sizeof *plan);
     if (!plan)
         return LF_NO_MEMORY;
     plan->dtype = dtype;

@@ -1,5 +1,5 @@
 /* run.c - one call: threads, slices of the batch, stages, blocks of time, steps. No instruction set, no number type. */
-#include "run.h"
+#include "layers.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -17,8 +17,6 @@ static void leave_flush_to_zero(unsigned saved) { _mm_setcsr(saved); }
 static unsigned enter_flush_to_zero(void) { return 0; }
 static void leave_flush_to_zero(unsigned saved) { (void)saved; }
 #endif
-
-static int looks_back(const lf_node *node, int direction) { return node->reverse || direction == 1; }
 
 static void enter_states(lf_slice *s) {
     for (int64_t i = 0; i < s->plan->num_nodes; i++) {
@@ -58,12 +56,12 @@ static lf_view shifted(lf_view view, int64_t steps) {
 }
 
 static lf_view block_buffer(const lf_slice *s, int64_t turn, int64_t features) {
-    const int64_t row = features * (int64_t)s->plan->kernels->item_size;
+    const int64_t row = features * s->plan->kernels->item_size;
     return (lf_view){s->w.values[turn & 1], row, row * s->rows};
 }
 
 static lf_view stage_buffer(const lf_slice *s, int64_t turn, int64_t features, int64_t time) {
-    const int64_t step = features * (int64_t)s->plan->kernels->item_size;
+    const int64_t step = features * s->plan->kernels->item_size;
     return (lf_view){s->w.stage[turn & 1], step * time, step};
 }
 
@@ -86,19 +84,19 @@ static void run_block(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y, 
 static void run_looking_back(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t time) {
     lf_view to = y;
     for (int d = 0; d < node->num_directions; d++) {
-        const int backward = looks_back(node, d);
+        const int backward = node->reverse || d == 1;
         for (int64_t done = 0; done < time && !interrupted(s); done += s->w.block) {
             const int64_t steps = time - done < s->w.block ? time - done : s->w.block;
             const int64_t begin = backward ? time - done - steps : done;
             lf_view block = shifted(to, begin);
             lf_run_cell(s, node, d, shifted(x, begin), node->return_sequences ? &block : NULL, begin, steps, backward);
         }
-        to.data += node->cells[d].output_size * (int64_t)s->plan->kernels->item_size;
+        to.data += node->cells[d].output_size * s->plan->kernels->item_size;
     }
 }
 
 static void write_last_output(const lf_slice *s, const lf_node *node, lf_view y) {
-    const int64_t item = (int64_t)s->plan->kernels->item_size;
+    const int64_t item = s->plan->kernels->item_size;
     for (int d = 0; d < node->num_directions; d++) {
         const lf_cell_state *state = &s->w.cells[node->first_cell + d];
         const int64_t size = node->cells[d].output_size * item;
@@ -111,7 +109,7 @@ static void write_last_output(const lf_slice *s, const lf_node *node, lf_view y)
 static void run_stage(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y) {
     const lf_node *last = &s->plan->nodes[stage->last];
     const int64_t time = stage->collapsed ? 1 : s->time;
-    if (last->kind == LF_RECURRENT && (last->reverse || last->num_directions == 2))
+    if (lf_looks_back(last))
         run_looking_back(s, last, x, y, time);
     else
         for (int64_t begin = 0; begin < time && !interrupted(s); begin += s->w.block) {
@@ -149,16 +147,16 @@ typedef struct {
     int stop;
 } job;
 
-/* Rows [first, end) in runs of at most LF_ROWS_AT_ONCE: rows never meet, so the cut changes no bit. */
+/* Rows [first, end), rows_at_once at a time: rows never meet, so the cut changes no bit. */
 static void run_rows(void *context, int index) {
     job *j = context;
     const lf_call *call = j->call;
     const int64_t end = call->batch * (index + 1) / j->num_slices;
     const int asks = pthread_equal(pthread_self(), j->caller);
     const unsigned saved = enter_flush_to_zero();
-    for (int64_t first = call->batch * index / j->num_slices; first < end; first += LF_ROWS_AT_ONCE) {
+    for (int64_t first = call->batch * index / j->num_slices; first < end; first += j->most_rows) {
         lf_slice s = {.plan = j->plan, .call = call, .first_row = first, .time = call->time, .stop = &j->stop};
-        s.rows = end - first < LF_ROWS_AT_ONCE ? end - first : LF_ROWS_AT_ONCE;
+        s.rows = end - first < j->most_rows ? end - first : j->most_rows;
         s.asks = asks;
         s.callers_mode = saved;
         lf_layout(j->plan, s.rows, j->most_rows, s.time, j->workspace + (size_t)index * j->workspace_size, &s.w);
@@ -182,9 +180,9 @@ static int slices_of(int64_t batch, int num_threads) {
     return batch < num_threads ? (int)batch : num_threads < 1 ? 1 : num_threads;
 }
 
-static int64_t most_rows(int64_t batch, int slices) {
+static int64_t most_rows(const lf_plan *plan, int64_t batch, int slices) {
     const int64_t rows = (batch + slices - 1) / slices;
-    return rows < LF_ROWS_AT_ONCE ? rows : LF_ROWS_AT_ONCE;
+    return rows < plan->rows_at_once ? rows : plan->rows_at_once;
 }
 
 static size_t slice_size(const lf_plan *plan, int64_t rows, int64_t time) {
@@ -197,7 +195,7 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int n
         return 0;
     const int slices = slices_of(batch, num_threads);
     size_t total;
-    if (__builtin_mul_overflow(slice_size(plan, most_rows(batch, slices), time), (size_t)slices, &total))
+    if (__builtin_mul_overflow(slice_size(plan, most_rows(plan, batch, slices), time), (size_t)slices, &total))
         return SIZE_MAX;
     return total;
 }
@@ -226,7 +224,7 @@ lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace) {
         return ids;
     job j = {.plan = plan, .call = call, .workspace = workspace, .caller = pthread_self()};
     j.num_slices = slices_of(call->batch, call->num_threads);
-    j.most_rows = most_rows(call->batch, j.num_slices);
+    j.most_rows = most_rows(plan, call->batch, j.num_slices);
     j.workspace_size = slice_size(plan, j.most_rows, call->time);
     if (j.num_slices == 1)
         run_rows(&j, 0);

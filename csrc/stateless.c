@@ -1,5 +1,5 @@
 /* stateless.c - layers without memory: embedding, masking, dense, activations, softmax. */
-#include "run.h"
+#include "layers.h"
 
 #include <string.h>
 
@@ -8,7 +8,7 @@ static char *at(lf_view view, int64_t row, int64_t t) {
 }
 
 static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
-    const size_t size = (size_t)node->output_size * s->plan->kernels->item_size;
+    const size_t size = (size_t)(node->output_size * s->plan->kernels->item_size);
     for (int64_t t = 0; t < steps; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             int64_t id;
@@ -21,15 +21,31 @@ static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_
         }
 }
 
+/* x != value by their bits, for arithmetic takes denormals as zeros here. Both zeros are equal. */
+static int differs_f32(float x, float value) {
+    uint32_t a, b;
+    memcpy(&a, &x, sizeof a);
+    memcpy(&b, &value, sizeof b);
+    return a != b && (a | b) << 1;
+}
+
+static int differs_f64(double x, double value) {
+    uint64_t a, b;
+    memcpy(&a, &x, sizeof a);
+    memcpy(&b, &value, sizeof b);
+    return a != b && (a | b) << 1;
+}
+
 static int differs_anywhere(lf_dtype dtype, const void *x, int64_t n, double value) {
     for (int64_t i = 0; i < n; i++)
-        if (dtype == LF_F64 ? ((const double *)x)[i] != value : ((const float *)x)[i] != (float)value)
+        if (dtype == LF_F64 ? differs_f64(((const double *)x)[i], value)
+                            : differs_f32(((const float *)x)[i], (float)value))
             return 1;
     return 0;
 }
 
 static void run_masking(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
-    const size_t size = (size_t)node->output_size * s->plan->kernels->item_size;
+    const size_t size = (size_t)(node->output_size * s->plan->kernels->item_size);
     for (int64_t t = 0; t < steps; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             if (differs_anywhere(s->plan->dtype, at(x, row, t), node->output_size, node->mask_value)) {
@@ -59,7 +75,7 @@ static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view
 
 static void run_in_place(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t steps) {
     const lf_kernels *kernels = s->plan->kernels;
-    const size_t size = (size_t)node->output_size * kernels->item_size;
+    const size_t size = (size_t)(node->output_size * kernels->item_size);
     for (int64_t t = 0; t < steps; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             char *value = at(y, row, t);

@@ -2,11 +2,13 @@
  *
  * lf_layout measures when `base` is NULL and carves otherwise, by the same text, so the two cannot disagree.
  *
- * Size of a slice of B rows, in items: sum over cells of B * (2 P' + 3 H')  (states, ' = padded to whole vectors)
- *   + block * B * (G H' of the widest cell + 2 F of the widest layer)       (block: time steps per block)
- *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind
- *   + T * B bytes, only where a layer makes masks.
- * Without such layers nothing grows with T. */
+ * Size of a slice of B rows (' means padded to whole vectors, n is time steps per block, at most 96), in numbers:
+ *   B * (2 P' + 2 H') for each cell, its states and what passes between its parts
+ *   + n * B * (G H' of the widest cell + 2 F of the widest layer), the block's pre-activations and values
+ *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
+ *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
+ * and in bytes n * B * 16 for row addresses, and T * B only where a layer makes masks.
+ * Without the last two nothing grows with T. */
 #include "workspace.h"
 
 #include <string.h>
@@ -37,19 +39,11 @@ static size_t widest_layer(const lf_plan *plan) {
     return (size_t)widest;
 }
 
-size_t lf_projection_size(const lf_cell_plan *cell, int lanes) {
-    size_t columns = 0;
-    for (int p = 0; p < cell->num_parts; p++)
-        if (cell->parts[p].inputs)
-            columns += (size_t)(cell->parts[p].gates * cell->parts[p].panels * lanes);
-    return columns;
-}
-
 static size_t widest_projection(const lf_plan *plan) {
     size_t widest = 0;
     for (int64_t i = 0; i < plan->num_nodes; i++)
         for (int d = 0; d < plan->nodes[i].num_directions; d++) {
-            const size_t columns = lf_projection_size(&plan->nodes[i].cells[d], plan->kernels->lanes);
+            const size_t columns = (size_t)plan->nodes[i].cells[d].hoisted;
             widest = columns > widest ? columns : widest;
         }
     return widest;
@@ -62,7 +56,7 @@ static size_t blas_scratch(const lf_plan *plan, int64_t rows) {
         const lf_part *parts[] = {&node->part, &node->cells[0].parts[0], &node->cells[0].parts[1],
                                   &node->cells[1].parts[0], &node->cells[1].parts[1]};
         for (int p = 0; p < 5; p++) {
-            const size_t size = lf_blas_scratch(parts[p], rows, plan->kernels->item_size, plan->kernels->lanes);
+            const size_t size = lf_blas_scratch(parts[p], rows, plan->kernels->item_size);
             most = size > most ? size : most;
         }
     }
@@ -71,25 +65,25 @@ static size_t blas_scratch(const lf_plan *plan, int64_t rows) {
 
 /* Time steps per block: what fits the second-level cache, and a whole number of row tiles for a single sequence. */
 static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
-    const size_t step = (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * plan->kernels->item_size;
+    const size_t step =
+        (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * (size_t)plan->kernels->item_size;
     int64_t steps = (int64_t)(BLOCK_BYTES / (step ? step : 1));
     steps = steps > BLOCK_STEPS ? BLOCK_STEPS : steps < 1 ? 1 : steps;
     return steps < time ? steps : time < 1 ? 1 : time; /* never 0: a chain behind a last output runs where T = 0 */
 }
 
 static void carve_states(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
-    const size_t item = plan->kernels->item_size, lanes = (size_t)plan->kernels->lanes;
+    const int64_t item = plan->kernels->item_size;
     w->cells = carve(c, (size_t)plan->num_cells, sizeof *w->cells);
     for (int64_t i = 0; i < plan->num_nodes; i++)
         for (int d = 0; d < plan->nodes[i].num_directions; d++) {
             const lf_cell_plan *cell = &plan->nodes[i].cells[d];
-            const size_t output = ((size_t)cell->output_size + lanes - 1) / lanes * lanes * item;
-            const size_t hidden = ((size_t)cell->hidden_size + lanes - 1) / lanes * lanes * item;
-            lf_cell_state state = {.h_stride = (int64_t)output, .c_stride = (int64_t)hidden};
-            state.h = carve(c, batch, output);
-            state.h_next = carve(c, batch, output);
-            state.c = carve(c, batch, hidden);
-            state.part = carve(c, batch, hidden);
+            const lf_part *gates = &cell->parts[0], *last = &cell->parts[cell->num_parts - 1];
+            lf_cell_state state = {.h_stride = last->padded * item, .c_stride = gates->padded * item};
+            state.h = carve(c, batch, (size_t)state.h_stride);
+            state.h_next = carve(c, batch, (size_t)state.h_stride);
+            state.c = carve(c, batch, (size_t)state.c_stride);
+            state.part = carve(c, batch, (size_t)state.c_stride);
             if (w->cells)
                 w->cells[plan->nodes[i].first_cell + d] = state;
         }
@@ -103,12 +97,12 @@ static void carve_stages(carver *c, const lf_plan *plan, lf_workspace *w, size_t
         most[s & 1] = size > most[s & 1] ? size : most[s & 1];
     }
     for (int i = 0; i < 2; i++)
-        w->stage[i] = carve(c, batch, most[i] * plan->kernels->item_size);
+        w->stage[i] = carve(c, batch, most[i] * (size_t)plan->kernels->item_size);
 }
 
 size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w) {
     carver c = {base, 0, 0};
-    const size_t item = plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
+    const size_t item = (size_t)plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
     memset(w, 0, sizeof *w);
     if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
         return SIZE_MAX;

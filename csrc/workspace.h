@@ -4,9 +4,6 @@
 
 #include "lf_impl.h"
 
-/* Rows of one run at a time: enough for full tiles, few enough to bound the memory of any batch. */
-enum { LF_ROWS_AT_ONCE = 256 };
-
 typedef struct {
     void *h, *h_next;           /* output of the last step and of the next one */
     void *c;                    /* cell state, or z of a GRU without reset_after */
@@ -31,8 +28,5 @@ typedef struct {
 /* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). `most` is the largest
  * batch of the same call: it sets the block, so that a smaller rest of the rows never needs more. */
 size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w);
-
-/* Elements in a row of hoisted pre-activations of all parts of a cell. */
-size_t lf_projection_size(const lf_cell_plan *cell, int lanes);
 
 #endif

@@ -1,6 +1,6 @@
-/* run.h - what the parts of a run share: a slice of the batch on its way through the network. */
-#ifndef LF_RUN_H
-#define LF_RUN_H
+/* slice.h - a slice of the batch on its way through the network, and one step of it on either backend. */
+#ifndef LF_SLICE_H
+#define LF_SLICE_H
 
 #include "workspace.h"
 
@@ -20,18 +20,6 @@ typedef struct {
     unsigned callers_mode; /* floating-point mode to poll in */
     int *stop;             /* shared by all slices of the call */
 } lf_slice;
-
-/* cell.c: state of one cell from and to the caller's arrays. */
-void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index);
-void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index);
-
-/* cell.c: direction d of a recurrent node on steps [begin, begin + steps) of the sequence, last to first when
- * `backward`. x starts at `begin`; so does y, which is NULL where only the state is wanted. */
-void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_view *y, int64_t begin, int64_t steps,
-                 int backward);
-
-/* stateless.c: any other node; x and y start at `begin`. */
-void lf_run_stateless(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps);
 
 /* One step of a part on the plan's backend. */
 static inline void lf_run_step(const lf_plan *plan, lf_step_fn kernel, const lf_step *step) {
