@@ -247,6 +247,18 @@ def test_memory_layout_of_the_output(layout, isa, dtype):
         assert bits(out) == bits(expected[0])
 
 
+def test_nothing_is_written_beside_the_output(isa, dtype):
+    """Every width around the vectors: what lies behind a step's features stays as it was."""
+    for size in range(1, 34):
+        for layer in (stack("lstm", 3, size), dense(3, size), stack("gru", 3, size, directions=2)):
+            spec = network(layer)
+            x = inputs(spec, 2, 3, dtype=dtype)
+            memory = np.full((2, 3, spec.output_size + 20), 7, dtype)
+            packed(spec, isa, dtype).forward_sequence(x, out=memory[..., 4:-16])
+            assert (memory[..., :4] == 7).all()
+            assert (memory[..., -16:] == 7).all()
+
+
 def test_time_first_is_the_same_numbers(isa, dtype):
     spec = NETWORKS["both ways"]
     other = replace(spec, batch_first=False)
