@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from array import array
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from nets import bits, inputs, network, random_state
-from specs import cell, dense, embedding, stack
+from specs import dense, embedding, stack
 
-import lstm_fast as lf
-from lstm_fast import Model, _engine
-from lstm_fast.errors import BackendError, DTypeError, IndexRangeError, LstmFastError, ShapeError, StateError
-from lstm_fast.spec import Dense, Masking, ModelSpec, Recurrent, Softmax
+from lstm_fast import Model
+from lstm_fast.errors import DTypeError, IndexRangeError, LstmFastError, ShapeError, StateError
+from lstm_fast.spec import Dense, Masking, ModelSpec, Softmax
 
 LSTM = network(stack("lstm", 3, 4, name="encoder"))
 GRU = network(stack("gru", 3, 4))
@@ -419,88 +414,3 @@ def test_steps_of_no_memory_at_all(model):
     with pytest.raises(MemoryError):
         last.forward_sequence(endless)
     assert model.forward_sequence(zeros(1, 2, 3))[0].shape == (1, 2, 4)
-
-
-@pytest.mark.parametrize("name", ["sse9", "AVX2 ", "avx2\0", "\udc80"])
-def test_an_unknown_instruction_set(name):
-    with pytest.raises(BackendError, match="generic") as caught:
-        Model(LSTM, isa=name)
-    assert repr(name) in str(caught.value)
-
-
-def test_an_instruction_set_that_is_no_name():
-    with pytest.raises(BackendError, match="7"):
-        Model(LSTM, isa=7)
-
-
-@pytest.mark.parametrize("name", ["cuda", "", 7, "PACKED"])
-def test_an_unknown_backend(name):
-    with pytest.raises(BackendError, match=f"backend: expected one of packed, blas, got {re.escape(repr(name))}"):
-        Model(LSTM, backend=name)
-
-
-@pytest.mark.parametrize("threads", [0, -1, 257, 2**40, 1.5, True, "two", "", "-1", "²"])
-def test_an_impossible_number_of_threads(threads):
-    with pytest.raises(ValueError, match=r"num_threads: expected 1 \.\. 256 or 'auto'") as caught:
-        Model(LSTM, num_threads=threads)
-    assert repr(threads) in str(caught.value)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "int32", ">f4", "complex64"])
-def test_an_impossible_precision(dtype):
-    with pytest.raises(ValueError, match="dtype: expected 'float32' or 'float64'"):
-        Model(LSTM, dtype=dtype)
-
-
-def test_a_contradictory_spec():
-    with pytest.raises(lf.ModelFormatError, match=re.escape("expected shape (16, 4), got (16, 5)")):
-        Model(ModelSpec((Recurrent("rnn", ((replace(cell(), weight_hh=zeros(16, 5)),),)),)))
-
-
-def test_a_model_is_built_once(model):
-    with pytest.raises(StateError, match="built once"):
-        model.__init__(LSTM)
-
-
-SHOW = """
-import lstm_fast as lf, numpy as np
-m = lf.LSTM(np.ones((4, 1), np.float32), np.ones((4, 1), np.float32))
-print(m.isa, m.backend, m.num_threads)
-"""
-
-
-def run_with(**environment):
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LSTM_FAST_")}
-    command = [sys.executable, "-c", SHOW]
-    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_the_environment_chooses():
-    found = _engine.available()
-    isa, backend = found["isas"][0], found["backends"][-1]
-    result = run_with(LSTM_FAST_ISA=isa, LSTM_FAST_BACKEND=backend, LSTM_FAST_NUM_THREADS="3")
-    assert result.stdout.split() == [isa, backend, "3"], result.stderr
-    best = run_with(LSTM_FAST_ISA="", LSTM_FAST_BACKEND="", LSTM_FAST_NUM_THREADS="")
-    assert best.stdout.split() == [found["isas"][-1], "packed", "1"], best.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [
-        ("LSTM_FAST_ISA", "mmx", "BackendError"),
-        ("LSTM_FAST_BACKEND", "mkl", "BackendError"),
-        ("LSTM_FAST_NUM_THREADS", "none", "ValueError"),
-    ],
-)
-def test_what_the_environment_asks_for_in_vain_is_named(name, value, error):
-    result = run_with(**{name: value})
-    assert result.returncode == 1
-    assert error in result.stderr
-    assert value in result.stderr
-
-
-def test_arguments_go_before_the_environment(monkeypatch):
-    for name, value in (("ISA", "mmx"), ("BACKEND", "mkl"), ("NUM_THREADS", "none")):
-        monkeypatch.setenv(f"LSTM_FAST_{name}", value)
-    model = Model(LSTM, isa="generic", backend="packed", num_threads=2)
-    assert (model.isa, model.backend, model.num_threads) == ("generic", "packed", 2)
