@@ -3,6 +3,7 @@
 ``model = lstm_fast.load("model.keras")``, then ``y, state = model.forward_sequence(x)``.
 """
 
+from ._version import __version__
 from .config import config, show_config
 from .errors import (
     BackendError,
@@ -19,8 +20,6 @@ from .limits import Limits
 from .loading import GRU, LSTM, RNN, from_keras, from_torch, load
 from .model import Model
 from .spec import Activation, ModelSpec
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",
@@ -39,6 +38,7 @@ __all__ = [
     "ShapeError",
     "StateError",
     "UnsupportedModelError",
+    "__version__",
     "config",
     "from_keras",
     "from_torch",

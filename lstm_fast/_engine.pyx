@@ -13,7 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from . cimport _lf
 from ._lf cimport lf_activation, lf_call, lf_cell, lf_layer, lf_plan, lf_state
 
-from .arrays import as_ids, as_lengths, as_real
+from .arrays import as_ids, as_lengths, as_real, describe, usable_output
 from .errors import BackendError, DTypeError, IndexRangeError, LstmFastError, ModelFormatError, ShapeError, StateError
 from .spec import ACTIVATIONS, Dense, Elementwise, Embedding, Masking, Recurrent, Softmax
 
@@ -22,15 +22,14 @@ cnp.import_array()
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
-#: Workspaces above this many bytes are given back after the call instead of waiting for the next one.
-cdef size_t KEPT_WORKSPACE = 64 << 20
+#: Bytes of workspaces that wait for the next call, about; beyond, they are given back at once.
+cdef size_t KEPT_WORKSPACES = 64 << 20
+#: Numbers in an array, beyond which its bytes overflow 64 bits.
+cdef double MOST_NUMBERS = 1e18
 #: Seconds between two looks for Ctrl-C in a long call.
 cdef double POLL_SECONDS = 0.03
 
-_KINDS = {"lstm": _lf.LF_LSTM, "gru": _lf.LF_GRU, "rnn": _lf.LF_RNN}
-_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
-if len(_CODES) != <int>_lf.LF_ACTIVATION_COUNT:
-    raise ImportError("lstm_fast._engine was built from other sources than lstm_fast.spec; rebuild it")
+include "_layers.pxi"
 
 
 def isa_status() -> dict:
@@ -75,18 +74,11 @@ cdef const char *_name(bytes encoded) noexcept:
     return name if name[0] else NULL
 
 
-cdef lf_activation _activation(activation):
-    cdef lf_activation a
-    a.kind = <_lf.lf_activation_kind><int>_CODES[activation.name]
-    a.alpha, a.beta = activation.alpha, activation.beta
-    return a
-
-
 def status_error(int status, isa=None):
     """The exception of an lf_status, or None for LF_OK."""
-    known = ", ".join(f"{name} ({words})" for name, words in isa_status().items())
     if status == _lf.LF_OK:
         return None
+    known = ", ".join(f"{name} ({words})" for name, words in isa_status().items())
     if status == _lf.LF_NO_MEMORY:
         return MemoryError("not enough memory for the network or for this call")
     if status == _lf.LF_BAD_MODEL:
@@ -180,7 +172,7 @@ cdef class Engine:
     cdef lf_plan *_plan
     cdef list _idle  # workspaces
     cdef list _stacks
-    cdef Py_ssize_t _num_cells, _input_size, _output_size
+    cdef Py_ssize_t _num_cells, _input_size, _output_size, _widest
     cdef bint _takes_ids, _returns_sequences, _batch_first
     cdef int _typenum
     cdef readonly object spec, dtype
@@ -206,6 +198,7 @@ cdef class Engine:
         self._idle = []
         self._stacks = [_Stack(layer) for layer in spec.recurrent]
         self._num_cells = sum(stack.cells for stack in self._stacks)
+        self._widest = max([spec.output_size] + [s.cells * max(s.h_size, s.c_size) for s in self._stacks])
         self._takes_ids = spec.takes_ids
         self._input_size = spec.input_size or 0
         self._output_size = spec.output_size
@@ -226,9 +219,14 @@ cdef class Engine:
             if c_layers[index].input_size == 0:
                 c_layers[index].input_size = c_layers[index].output_size = self._input_size if size is None else size
             size = c_layers[index].output_size
-        _check(_lf.lf_plan_new(c_layers, len(layers), _lf.LF_F64 if self._typenum == cnp.NPY_DOUBLE else _lf.LF_F32,
-                               _lf.LF_BLAS if self.backend == "blas" else _lf.LF_PACKED,
-                               _name(encoded), &self._plan), isa)
+        cdef _lf.lf_dtype dtype = _lf.LF_F64 if self._typenum == cnp.NPY_DOUBLE else _lf.LF_F32
+        cdef _lf.lf_backend backend = _lf.LF_BLAS if self.backend == "blas" else _lf.LF_PACKED
+        cdef const char *name = _name(encoded)
+        cdef int64_t count = len(layers)
+        cdef int status
+        with nogil:
+            status = _lf.lf_plan_new(c_layers, count, dtype, backend, name, &self._plan)
+        _check(status, isa)
         self.isa = _lf.lf_plan_isa(self._plan).decode()
         return 0
 
@@ -254,7 +252,11 @@ cdef class Engine:
         """
         if self._plan == NULL:
             raise StateError("the model was not built; its constructor has not run, or has failed")
-        cdef cnp.ndarray values = as_ids(x, "x") if self._takes_ids else self._as_real(x, "x")
+        cdef cnp.ndarray values
+        if self._takes_ids:
+            values = as_ids(x, "x")
+        else:
+            values = x if self._is_plain(x) else as_real(x, self.dtype, "x")
         cdef int rank = 2 if self._takes_ids else 3
         cdef bint batched = values.ndim == rank
         cdef lf_call call
@@ -276,14 +278,10 @@ cdef class Engine:
             out[...] = target
         return (target if out is None else out), final
 
-    cdef cnp.ndarray _as_real(self, value, name):
-        cdef cnp.ndarray array
-        if type(value) is np.ndarray:
-            array = <cnp.ndarray>value
-            if cnp.PyArray_TYPE(array) == self._typenum and cnp.PyArray_IS_C_CONTIGUOUS(array) and \
-                    cnp.PyArray_ISBEHAVED_RO(array):
-                return array
-        return as_real(value, self.dtype, name)
+    cdef bint _is_plain(self, value) noexcept:
+        """Whether ``value`` is an array that can be read as it is: what nearly every call passes."""
+        return type(value) is cnp.ndarray and cnp.PyArray_TYPE(value) == self._typenum and \
+            cnp.PyArray_IS_C_CONTIGUOUS(value) and cnp.PyArray_ISBEHAVED_RO(value)
 
     cdef int _read_input(self, lf_call *call, cnp.ndarray x, int rank, bint batched) except -1:
         cdef int batch_axis = 0 if self._batch_first else 1
@@ -300,6 +298,8 @@ cdef class Engine:
         else:
             call.batch, call.time = 1, x.shape[0]
             call.x_time_stride = x.strides[0]
+        if <double>call.batch * max(call.time, 1) * self._widest > MOST_NUMBERS:
+            raise MemoryError(f"x: no memory holds the outputs or states of {call.batch} sequences of {call.time} steps")
         call.x = cnp.PyArray_DATA(x)
         return 0
 
@@ -311,7 +311,7 @@ cdef class Engine:
             names = ", ".join(stack.name for stack in self._stacks) or "none"
             raise StateError(
                 f"state: expected a tuple of {len(self._stacks)} states, one for each recurrent layer ({names}),"
-                f" got {_describe(state)}"
+                f" got {describe(state)}"
             )
         final, kept = [], []
         cdef Py_ssize_t cell = 0
@@ -327,11 +327,11 @@ cdef class Engine:
         if state is not None:
             if stack.has_c:
                 if not (isinstance(state, tuple | list) and len(state) == 2):
-                    raise StateError(f"{where}: an LSTM ({stack.name}) takes (h, c), got {_describe(state)}")
-                h_in = self._state_array(state[0], f"{where}[0] (h)", stack.cells, batch, stack.h_size, batched)
-                c_in = self._state_array(state[1], f"{where}[1] (c)", stack.cells, batch, stack.c_size, batched)
+                    raise StateError(f"{where}: an LSTM ({stack.name}) takes (h, c), got {describe(state)}")
+                h_in = self._state_array(state[0], where, "[0] (h)", stack.cells, batch, stack.h_size, batched)
+                c_in = self._state_array(state[1], where, "[1] (c)", stack.cells, batch, stack.c_size, batched)
             else:
-                h_in = self._state_array(state, f"{where} (h)", stack.cells, batch, stack.h_size, batched)
+                h_in = self._state_array(state, where, " (h)", stack.cells, batch, stack.h_size, batched)
             kept += (h_in, c_in)
         h_out = self._new_state(stack.cells, batch, stack.h_size, batched)
         if stack.has_c:
@@ -345,12 +345,17 @@ cdef class Engine:
             states[i].c_out = _part_of(c_out, i * c_step)
         return (h_out, c_out) if stack.has_c else h_out
 
-    def _state_array(self, value, name, cells, batch, size, batched):
-        array = as_real(value, self.dtype, name)
-        expected = (cells, batch, size) if batched else (cells, size)
-        if array.shape != expected:
-            raise ShapeError(f"{name}: expected shape {expected} (layers * directions, batch, size), got {array.shape}")
-        return np.ascontiguousarray(array)
+    cdef cnp.ndarray _state_array(self, value, where, what, Py_ssize_t cells, int64_t batch, Py_ssize_t size,
+                                  bint batched):
+        cdef cnp.ndarray array = value if self._is_plain(value) else as_real(value, self.dtype, where + what)
+        cdef int ndim = array.ndim
+        if ndim != (3 if batched else 2) or array.shape[0] != cells or array.shape[ndim - 1] != size or \
+                (batched and array.shape[1] != batch):
+            expected = f"({cells}, {batch}, {size})" if batched else f"({cells}, {size})"
+            raise ShapeError(
+                f"{where}{what}: expected shape {expected} (layers * directions, batch, size), got {np.shape(array)}"
+            )
+        return cnp.PyArray_GETCONTIGUOUS(array)
 
     cdef cnp.ndarray _new_state(self, Py_ssize_t cells, int64_t batch, Py_ssize_t size, bint batched):
         cdef cnp.npy_intp shape[3]
@@ -373,7 +378,7 @@ cdef class Engine:
         shape[ndim] = self._output_size
         ndim += 1
         cdef cnp.ndarray y
-        if out is None or not self._usable_output(out, tuple([shape[i] for i in range(ndim)]), inputs):
+        if out is None or not usable_output(out, self.dtype, tuple([shape[i] for i in range(ndim)]), inputs):
             y = cnp.PyArray_EMPTY(ndim, shape, self._typenum, 0)
         else:
             y = out
@@ -382,20 +387,6 @@ cdef class Engine:
         if self._returns_sequences:
             call.y_time_stride = y.strides[1 - batch_axis if batched else 0]
         return y
-
-    def _usable_output(self, out, expected, inputs):
-        """Whether the engine may write into ``out`` directly; raises where nobody may."""
-        if type(out) is not np.ndarray or out.dtype != self.dtype:
-            raise DTypeError(f"out: expected a NumPy array of dtype {self.dtype}, got {_describe(out)}")
-        if out.shape != expected:
-            raise ShapeError(f"out: expected shape {expected}, got {out.shape}")
-        if not out.flags.writeable:
-            raise ValueError("out: the array is read-only; pass a writeable one")
-        if _overlaps_itself(out):
-            raise ValueError("out: its elements overlap in memory; pass an array with a place for each output")
-        shared = any(np.may_share_memory(out, other) for other in inputs if other is not None)
-        contiguous = out.strides[-1] == out.itemsize or out.shape[-1] <= 1
-        return out.flags.aligned and contiguous and not shared
 
     cdef int _run(self, lf_call *call) except -1:
         cdef _Workspace workspace
@@ -413,7 +404,7 @@ cdef class Engine:
         call.context = &poll
         with nogil:
             status = _lf.lf_run(self._plan, call, workspace.data)
-        if workspace.size <= KEPT_WORKSPACE:
+        if workspace.size <= KEPT_WORKSPACES // (len(self._idle) + 1):
             self._idle.append(workspace)
         if poll.error != NULL:
             error = <object>poll.error
@@ -429,90 +420,3 @@ cdef class Engine:
 
 cdef inline char *_part_of(cnp.ndarray array, int64_t offset) noexcept:
     return NULL if array is None else cnp.PyArray_BYTES(array) + offset
-
-
-def _describe(value):
-    """A value in an error message: its type, and shape and dtype where it has them."""
-    words = type(value).__name__
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{words} of shape {tuple(value.shape)} and dtype {value.dtype}"
-    return f"{words} of {len(value)}" if isinstance(value, tuple | list) else words
-
-
-def _overlaps_itself(array):
-    """Whether some axis steps by less than the axes below it span."""
-    span = array.itemsize
-    for stride, length in sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape)):
-        if length > 1 and stride < span:
-            return array.size > 0
-        span += stride * (length - 1)
-    return False
-
-
-cdef list _flatten(spec):
-    """Layers as the engine takes them, one per layer of a stack: (layer, directions or None, last of its stack)."""
-    flat = []
-    for layer in spec.layers:
-        if isinstance(layer, Recurrent):
-            count = len(layer.layers)
-            flat += [(layer, directions, index == count) for index, directions in enumerate(layer.layers, 1)]
-        else:
-            flat.append((layer, None, True))
-    return flat
-
-
-cdef const void *_pointer(array, dtype, list keep) except? NULL:
-    """Address of a weight as a contiguous array of ``dtype``, kept alive in ``keep``; NULL for None."""
-    if array is None:
-        return NULL
-    cdef cnp.ndarray contiguous = np.ascontiguousarray(array, dtype)
-    keep.append(contiguous)
-    return cnp.PyArray_DATA(contiguous)
-
-
-cdef int _fill_layer(lf_layer *to, layer, directions, bint last, dtype, list keep) except -1:
-    if isinstance(layer, Recurrent):
-        to.kind = _lf.LF_RECURRENT
-        to.num_directions = len(directions)
-        to.reverse = layer.reverse
-        to.return_sequences = layer.return_sequences or not last
-        to.repeat_masked = layer.masked_output == "repeat"
-        for index, cell in enumerate(directions):
-            _fill_cell(&to.cells[index], cell, dtype, keep)
-            to.output_size += cell.output_size
-        to.input_size = directions[0].input_size
-    elif isinstance(layer, Embedding):
-        to.kind = _lf.LF_EMBEDDING
-        to.input_size, to.output_size = layer.weight.shape
-        to.weight = _pointer(layer.weight, dtype, keep)
-        to.mask_zero = layer.mask_zero
-    elif isinstance(layer, Dense):
-        to.kind = _lf.LF_DENSE
-        to.output_size, to.input_size = layer.weight.shape
-        to.weight = _pointer(layer.weight, dtype, keep)
-        to.bias = _pointer(layer.bias, dtype, keep)
-        to.activation = _activation(layer.activation)
-    elif isinstance(layer, Masking):
-        to.kind = _lf.LF_MASKING
-        to.mask_value = layer.mask_value
-    elif isinstance(layer, Elementwise):
-        to.kind = _lf.LF_ELEMENTWISE
-        to.activation = _activation(layer.activation)
-    elif isinstance(layer, Softmax):
-        to.kind = _lf.LF_LOG_SOFTMAX if layer.log else _lf.LF_SOFTMAX
-    return 0
-
-
-cdef int _fill_cell(lf_cell *to, cell, dtype, list keep) except -1:
-    to.kind = <_lf.lf_cell_kind><int>_KINDS[cell.kind]
-    to.reset_after = cell.reset_after
-    to.input_size, to.hidden_size, to.output_size = cell.input_size, cell.hidden_size, cell.output_size
-    to.weight_ih = _pointer(cell.weight_ih, dtype, keep)
-    to.weight_hh = _pointer(cell.weight_hh, dtype, keep)
-    to.bias = _pointer(cell.bias, dtype, keep)
-    to.bias_hn = _pointer(cell.bias_hn, dtype, keep)
-    to.weight_hr = _pointer(cell.weight_hr, dtype, keep)
-    to.gate = _activation(cell.gate_activation)
-    to.candidate = _activation(cell.activation)
-    to.output = _activation(cell.output_activation)
-    return 0

@@ -6,6 +6,7 @@ or build an array from. Results have native byte order, are aligned, and have co
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from .errors import DTypeError, ShapeError
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """``value`` as an ndarray, without a copy where that can be."""
-    if isinstance(value, np.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # where nobody has imported it, there is no masked array
+    if masked is not None and isinstance(value, masked.MaskedArray):
         raise DTypeError(f"{name}: a masked array's mask would be ignored; pass lengths=, or fill it first")
     if isinstance(value, np.ndarray):
         return np.asarray(value)
@@ -56,3 +58,40 @@ def as_lengths(value: Any, batch: int, time: int) -> np.ndarray:
         at = outside[0]
         raise ShapeError(f"lengths[{at}]: expected 0 .. {time}, the steps in x, got {array[at]}")
     return np.ascontiguousarray(array, np.int64)
+
+
+def usable_output(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: tuple[np.ndarray | None, ...]) -> bool:
+    """Whether the engine may write into ``out`` directly: laid out as it writes, and apart from ``inputs``.
+
+    Raises:
+        DTypeError, ShapeError: no result can be put there.
+    """
+    if type(out) is not np.ndarray or out.dtype != dtype:
+        raise DTypeError(f"out: expected a NumPy array of dtype {dtype}, got {describe(out)}")
+    if out.shape != shape:
+        raise ShapeError(f"out: expected shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ShapeError("out: the array is read-only; pass a writeable one")
+    if _overlaps_itself(out):
+        raise ShapeError("out: its elements overlap in memory; pass an array with a place for each output")
+    contiguous = out.strides[-1] == out.itemsize or out.shape[-1] <= 1
+    apart = not any(np.may_share_memory(out, other) for other in inputs if other is not None)
+    return out.flags.aligned and contiguous and apart
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether some axis steps by less than the axes below it span."""
+    span = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1 and stride < span:
+            return array.size > 0
+        span += stride * (length - 1)
+    return False
+
+
+def describe(value: Any) -> str:
+    """A value in an error message: its type, and shape and dtype where it has them."""
+    words = type(value).__name__
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{words} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    return f"{words} of {len(value)}" if isinstance(value, tuple | list) else words

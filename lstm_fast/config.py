@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _engine
+from ._version import __version__
 from .errors import BackendError
 
 BACKENDS = ("packed", "blas")
@@ -22,6 +23,8 @@ ISA_VARIABLE, BACKEND_VARIABLE, THREADS_VARIABLE = "LSTM_FAST_ISA", "LSTM_FAST_B
 
 def choose_isa(isa: str | None) -> str | None:
     """The instruction set asked for, or None for the best one; the engine refuses what it cannot run."""
+    if isa == "":
+        raise BackendError("isa: expected a name or None, got an empty text")
     return isa if isa is not None else os.environ.get(ISA_VARIABLE) or None
 
 
@@ -77,8 +80,6 @@ def cgroup_quota() -> float | None:
 
 def config() -> dict[str, Any]:
     """Everything that decides how models run here, as plain data."""
-    from . import __version__
-
     isas = _engine.isa_status()
     best = [name for name, status in isas.items() if status == "usable"][-1]
     return {

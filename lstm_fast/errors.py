@@ -4,6 +4,10 @@ One family under :class:`LstmFastError`, each class also a standard exception, s
 A message says what was expected, what came, where, and what to do.
 """
 
+from collections.abc import Sequence
+
+_MOST_FAULTS = 50
+
 
 class LstmFastError(Exception):
     """Base of every error raised by lstm_fast."""
@@ -22,7 +26,7 @@ class ModelLimitError(ModelFormatError):
 
 
 class ShapeError(LstmFastError, ValueError):
-    """An array has the wrong rank or size, or ``lengths`` do not fit the input."""
+    """An array has the wrong rank or size, ``lengths`` do not fit the input, or ``out`` cannot take the result."""
 
 
 class IndexRangeError(ShapeError, IndexError):
@@ -39,3 +43,11 @@ class StateError(LstmFastError, RuntimeError):
 
 class BackendError(LstmFastError, RuntimeError):
     """A forced instruction set or backend that this CPU or this build lacks."""
+
+
+def all_faults(faults: Sequence[str], what: str) -> str:
+    """One message for every fault found in ``what``; a list beyond all reading is cut."""
+    if len(faults) == 1:
+        return faults[0]
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return "\n  ".join([f"{len(faults)} faults in {what}:", *faults[:_MOST_FAULTS], *more])

@@ -157,17 +157,17 @@ class Model(Engine):
         return f"<lstm_fast.Model {layers}; {self.dtype}{weights}, {self.backend}, {self.isa}>"
 
     def __reduce__(self) -> tuple:
-        return _restore, (self.spec, self._asked)
+        return _restore, (type(self), self.spec, self._asked)
 
     def __copy__(self) -> Model:
         return self
 
     def __deepcopy__(self, memo: dict) -> Model:
-        return _restore(self.spec, self._asked)
+        return _restore(type(self), self.spec, self._asked)
 
 
-def _restore(spec: ModelSpec, asked: dict[str, Any]) -> Model:
-    return Model(spec, **asked)
+def _restore(kind: type[Model], spec: ModelSpec, asked: dict[str, Any]) -> Model:
+    return kind(spec, **asked)
 
 
 def _size(layer: Any) -> str:

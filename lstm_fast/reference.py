@@ -49,8 +49,9 @@ def forward(
             mask = mask & (values != 0) if layer.mask_zero else mask
             values = layer.weight[values]
         elif isinstance(layer, Masking):
-            mask = mask & np.any(values != layer.mask_value, axis=-1)
-            values = np.where(mask[..., None], values, 0)
+            differs = np.any(values != layer.mask_value, axis=-1)
+            mask = mask & differs
+            values = np.where(differs[..., None], values, 0)
         elif isinstance(layer, Recurrent):
             start = None if states is None else states[len(final)]
             values, state = _recurrent(layer, values, start, mask, within)

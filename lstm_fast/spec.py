@@ -20,13 +20,14 @@ Formulas (``[h, x]`` means both products are summed; ``s`` is ``gate_activation`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from .errors import ModelFormatError
+from .errors import ModelFormatError, all_faults
 
 #: Gate order along axis 0 of every stacked weight.
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n"), "rnn": ("n",)}
@@ -124,11 +125,9 @@ class Cell:
             yield f"{where}: unknown cell kind {self.kind!r}; known: {', '.join(GATES)}"
             return
         ih, hr = self.weight_ih, self.weight_hr
-        if ih.ndim != 2 or ih.shape[0] == 0 or ih.shape[0] % self.num_gates:
-            yield (
-                f"{where}.weight_ih{suffix}: expected 2 dimensions with a first one of {self.num_gates} * hidden_size,"
-                f" got shape {ih.shape}"
-            )
+        if ih.ndim != 2 or 0 in ih.shape or ih.shape[0] % self.num_gates:
+            expected = f"({self.num_gates} * hidden_size, input_size)"
+            yield f"{where}.weight_ih{suffix}: expected shape {expected}, got {ih.shape}"
             return
         rows = ih.shape[0]
         if hr is not None:
@@ -215,6 +214,8 @@ class Recurrent:
                         f" got {cell.weight_ih.shape}"
                     )
             expected = sum(cell.output_size for cell in directions)
+        if self.masked_output not in ("zero", "repeat"):
+            yield f"{self.name}.masked_output: expected 'zero' or 'repeat', got {self.masked_output!r}"
         if self.reverse and self.num_directions == 2:
             yield f"{self.name}: reverse applies to a single direction only"
 
@@ -241,7 +242,10 @@ class Embedding:
 
 @dataclass(frozen=True, eq=False)
 class Masking:
-    """Steps whose features all equal ``mask_value`` are masked, and their features set to zero (Keras)."""
+    """Steps whose features all equal ``mask_value`` are masked, and their features set to zero (Keras).
+
+    A step that an earlier layer has masked stays masked.
+    """
 
     name: str
     mask_value: float = 0.0
@@ -385,8 +389,8 @@ class ModelSpec:
         if not any(isinstance(layer, Recurrent | Dense | Embedding) for layer in self.layers):
             return ["the model has no recurrent, dense or embedding layer"]
         found = []
-        names = [layer.name for layer in self.layers]
-        found += [f"{name}: two layers share this name" for name in sorted(set(names)) if names.count(name) > 1]
+        names = Counter(layer.name for layer in self.layers)
+        found += [f"{name}: two layers share this name" for name, count in names.items() if count > 1]
         for layer in self.layers:
             found += layer.faults()
         found += self._dtype_faults()
@@ -394,11 +398,8 @@ class ModelSpec:
 
     def validate(self, error: type[Exception] = ModelFormatError) -> ModelSpec:
         """Return self, or raise ``error`` with all faults at once."""
-        found = self.faults()
-        if len(found) == 1:
-            raise error(found[0])
-        if found:
-            raise error(f"{len(found)} faults in the model:\n  " + "\n  ".join(found))
+        if found := self.faults():
+            raise error(all_faults(found, "the model"))
         return self
 
     def _dtype_faults(self) -> Iterator[str]:
