@@ -20,9 +20,10 @@ class Limits:
     file_bytes: int = 8 << 30
     """Size of the file."""
     entries: int = 4096
-    """Members of an archive, tensors of a checkpoint, objects of an HDF5 file."""
+    """Members of an archive, tensors of a checkpoint, layers of a configuration, objects of an HDF5 file."""
     header_bytes: int = 16 * _MIB
-    """Size of a description: JSON header or config, pickle, central directory of a zip."""
+    """Size of a description: JSON header or config, pickle, central directory of a zip. One that is compressed may
+    unfold to a sixteenth of it."""
     nesting: int = 64
     """Depth of nested containers, at most 256."""
     memo: int = 100_000

@@ -60,7 +60,7 @@ def from_torch(
 
 def from_keras(model: Any, **options: Any) -> Model:
     """Take a live Keras model or layer (Keras 2 or 3). The weights are copied; ``options`` as in :func:`load`."""
-    from .importers.keras import from_keras_model
+    from .importers._keras_live import from_keras_model
 
     return Model(from_keras_model(model), **options)
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from lstm_fast.errors import LstmFastError, ModelFormatError, ModelLimitError, UnsupportedModelError
-from lstm_fast.importers import keras, load_spec
+from lstm_fast.importers import load_spec
 from lstm_fast.importers._hdf5 import Hdf5File
 from lstm_fast.importers._keras_config import Version, parse_json
+from lstm_fast.importers._keras_model import build_model, draft_model, flat
 from lstm_fast.importers._keras_weights import from_paths
 from lstm_fast.limits import Limits
 from lstm_fast.spec import Activation, Recurrent
@@ -30,14 +31,14 @@ def sequential(*layers):
 def spec_of(described, version="3.8.0"):
     """The model of a configuration with random weights of whatever shapes it asks for."""
     rng = np.random.default_rng(0)
-    drafts = keras._drafts(json.loads(json.dumps(described)), Version(version))
+    drafts = draft_model(json.loads(json.dumps(described)), Version(version), Limits())
     size, arrays = 3, {}
-    for slot in (slot for draft in keras._flat(drafts) for slot in draft.slots):
+    for slot in (slot for draft in flat(drafts) for slot in draft.slots):
         shape = tuple(size if n is None else n for n in slot.shape)
         arrays[slot.path] = rng.standard_normal(shape).astype(np.float32)
         if slot.label.endswith("kernel"):
             size = shape[0] if slot.label.endswith("recurrent_kernel") else shape[1]
-    return keras._spec(drafts, from_paths(keras._flat(drafts), Hdf5File({}, None, arrays, {})))
+    return build_model(drafts, from_paths(flat(drafts), Hdf5File({}, None, arrays, {})))
 
 
 LSTM = {"units": 4}
@@ -47,6 +48,10 @@ REFUSED = {
     "vocabulary": (layer("StringLookup", vocabulary="/etc/passwd"), "'StringLookup'"),
     "text": (layer("TextVectorization"), "'TextVectorization'"),
     "own class": (layer("LSTM", **LSTM) | {"registered_name": "mine>LSTM"}, "'mine>LSTM'.*no code is ever loaded"),
+    "own class of a script": (
+        layer("Dense", units=4) | {"module": None, "registered_name": "Dense"},
+        "class 'Dense' of module None is not Keras' own",
+    ),
     "own module": (layer("LSTM", **LSTM) | {"module": "os"}, "module 'os' is not Keras' own"),
     "class with a path": (layer("os.system"), "layers of class 'os.system'"),
     "own function": (
@@ -57,7 +62,11 @@ REFUSED = {
     "softmax inside": (layer("LSTM", **LSTM, activation="softmax"), "only elementwise activations"),
     "unknown key": (layer("LSTM", **LSTM, peephole=True), "'lstm': peephole=True is not supported"),
     "quantized": (layer("Dense", units=2, quantization_config={"mode": "int8"}), "quantization_config="),
-    "lora": (layer("Dense", units=2, lora_rank=4), "lora_rank=4"),
+    "quantized policy": (
+        layer("Dense", units=2, dtype={"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}}),
+        "dtype policy {'class_name': 'QuantizedDTypePolicy'",
+    ),
+    "lora": (layer("Dense", units=2, lora_rank=4), "lora_rank=4 .* built without enable_lora"),
     "mixed precision": (layer("LSTM", **LSTM, dtype="mixed_float16"), "dtype policy 'mixed_float16'"),
     "mixed precision object": (
         layer("LSTM", **LSTM, dtype={"class_name": "DTypePolicy", "config": {"name": "bfloat16"}}),
@@ -83,9 +92,15 @@ REFUSED = {
     "own cell": (layer("RNN", cell=layer("MinimalRNNCell", units=3)), "'MinimalRNNCell'"),
     "softmax axis": (layer("Softmax", axis=1), "axis=1"),
     "relu cut": (layer("ReLU", max_value=3.0), "max_value=3.0"),
+    "relu slope and threshold": (
+        layer("ReLU", negative_slope=0.1, threshold=1),
+        "max_value=None, negative_slope=0.1, threshold=1 is not supported",
+    ),
     "flatten a sequence": (layer("Flatten"), "reshaping a sequence"),
     "sparse input": (layer("InputLayer", batch_shape=[None, None, 3], sparse=True), "sparse input"),
-    "text input": (layer("InputLayer", batch_shape=[None, 1], dtype="string"), "text input"),
+    "text input": (layer("InputLayer", batch_shape=[None, 1], dtype="string"), "input of dtype 'string'"),
+    "half input": (layer("InputLayer", batch_shape=[None, None, 3], dtype="float16"), "input of dtype 'float16'"),
+    "integer input": (layer("InputLayer", batch_shape=[None, None, 3], dtype="int32"), "input of dtype 'int32'"),
     "images": (layer("InputLayer", batch_shape=[None, 9, 9, 3]), "expected input"),
 }
 
@@ -129,6 +144,34 @@ def test_a_second_mask_and_a_masked_softmax_layer_are_refused():
     with pytest.raises(UnsupportedModelError, match="Softmax layer after a mask"):
         spec_of(sequential(layer("Masking"), layer("LSTM", units=2, return_sequences=True), layer("Softmax")))
     spec_of(sequential(layer("Masking"), layer("LSTM", units=2), layer("Softmax")))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "fits"),
+    [("int32", 10**6, True), ("uint8", 256, True), ("uint8", 257, False), ("float32", 9, True), ("bool", 2, False)],
+)
+def test_integer_inputs_must_hold_every_id(dtype, rows, fits):
+    network = sequential(
+        layer("InputLayer", batch_shape=[None, None], dtype=dtype),
+        layer("Embedding", input_dim=rows, output_dim=2),
+        layer("LSTM", units=2),
+    )
+    if fits:
+        draft_model(network, Version("3.0"), Limits())
+    else:
+        with pytest.raises(UnsupportedModelError, match=f"input of dtype '{dtype}'"):
+            draft_model(network, Version("3.0"), Limits())
+
+
+def test_zeros_for_masked_steps_reach_the_last_output():
+    last = layer("GRU", units=2, zero_output_for_mask=True)
+    with pytest.raises(UnsupportedModelError, match="ends in a masked step"):
+        spec_of(sequential(layer("Masking"), last))
+    assert spec_of(sequential(last)).layers
+    spec = spec_of(
+        sequential(layer("Masking"), layer("GRU", units=2, zero_output_for_mask=True, return_sequences=True))
+    )
+    assert spec.layers[1].masked_output == "zero"
 
 
 def test_bidirectional_masks_of_early_tensorflow_are_refused():
@@ -228,7 +271,7 @@ def test_functional_chain_in_any_order_of_its_layers():
     assert [item.name for item in spec.layers] == ["a", "b"]
     backwards = functional((A, "in", {}), (B, "a", {}))
     backwards["config"]["layers"].reverse()
-    drafts = keras._flat(keras._drafts(backwards, Version("3.0")))
+    drafts = flat(draft_model(backwards, Version("3.0"), Limits()))
     assert [item.place.name for item in drafts] == ["a", "b"]
 
 
@@ -288,7 +331,7 @@ def test_a_mask_in_the_graph_must_be_the_one_that_flows():
 
 
 def test_all_faults_of_the_weights_come_in_one_error():
-    drafts = keras._flat(keras._drafts(sequential(layer("LSTM", units=2), layer("Dense", units=3)), Version("3.0")))
+    drafts = flat(draft_model(sequential(layer("LSTM", units=2), layer("Dense", units=3)), Version("3.0"), Limits()))
     ones = {
         "layers/lstm/cell/vars/0": np.ones((4, 8), np.float32),
         "layers/lstm/cell/vars/1": np.ones((3, 8), np.float32),
@@ -308,9 +351,9 @@ def test_all_faults_of_the_weights_come_in_one_error():
 
 
 def test_huge_units_allocate_nothing():
-    drafts = keras._drafts(sequential(layer("LSTM", units=2**31 - 1)), Version("3.0"))
+    drafts = draft_model(sequential(layer("LSTM", units=2**31 - 1)), Version("3.0"), Limits())
     with pytest.raises(ModelFormatError, match="not in the file"):
-        from_paths(keras._flat(drafts), Hdf5File({}, None, {}, {}))
+        from_paths(flat(drafts), Hdf5File({}, None, {}, {}))
 
 
 def archive(config, **members):
@@ -388,7 +431,7 @@ def test_no_replaced_value_breaks_the_reader(golden, file):
                 inner = inner[key]
             inner[path[-1]] = junk
             try:
-                keras._drafts(mutant, Version("3.1"))
+                draft_model(mutant, Version("3.1"), Limits())
             except LstmFastError:
                 continue
 

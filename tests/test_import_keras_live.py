@@ -15,7 +15,7 @@ pytest.importorskip("h5py")
 from lstm_fast import reference  # noqa: E402
 from lstm_fast.errors import UnsupportedModelError  # noqa: E402
 from lstm_fast.importers import load_spec  # noqa: E402
-from lstm_fast.importers.keras import from_keras_model  # noqa: E402
+from lstm_fast.importers._keras_live import from_keras_model  # noqa: E402
 from lstm_fast.spec import Recurrent  # noqa: E402
 
 layers = keras.layers

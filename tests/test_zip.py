@@ -42,8 +42,7 @@ def test_sound_archives(method, force_zip64, stream):
     assert archive.names() == list(CONTENT)
     for name, data in CONTENT.items():
         assert name in archive
-        assert archive.size(name) == len(data)
-        assert archive.read(name) == bytes(archive.view(name)) == data
+        assert archive.read(name) == bytes(archive.view(name)) == bytes(archive.description(name)) == data
 
 
 def test_numpy_archive_comment_and_empty_archive():
@@ -189,6 +188,20 @@ def test_bombs_stop_at_the_limits():
         SafeZip(buffer.getvalue(), Limits(entries=3))
     with pytest.raises(ModelLimitError, match=r"lf\.Limits\(header_bytes="):
         SafeZip(buffer.getvalue(), Limits(header_bytes=10))
+
+
+def test_descriptions_may_unfold_to_a_sixteenth_of_what_they_may_be():
+    def of(method: int, size: int) -> SafeZip:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("config.json", bytes(size))
+        return SafeZip(buffer.getvalue(), Limits(header_bytes=1600))
+
+    assert len(of(zipfile.ZIP_STORED, 1600).description("config.json")) == 1600
+    assert len(of(zipfile.ZIP_DEFLATED, 100).description("config.json")) == 100
+    for method, size in ((zipfile.ZIP_STORED, 1601), (zipfile.ZIP_DEFLATED, 101)):
+        with pytest.raises(ModelLimitError, match=r"config\.json.*lf\.Limits\(header_bytes="):
+            of(method, size).description("config.json")
 
 
 def read_all(data: bytes) -> list[bytes]:

@@ -49,6 +49,10 @@ _NAMED = {
 _SOFTMAX = {"softmax": False, "log_softmax": True}
 
 ADVICE = "save the part of the network that lstm_fast runs as a model of its own and keep the rest outside"
+_ADVICE_FOR = {
+    "quantization_config": "save the model as it was before quantize()",
+    "lora_rank": "save its weights, load them into the same model built without enable_lora(), and save that",
+}
 
 
 class Version:
@@ -157,14 +161,14 @@ class Config:
         self._check_dtype()
         for key, value in self._values.items():
             if key not in self._known and value not in (None, False, [], {}):
-                self.refuse(key)
+                self.refuse(key, _ADVICE_FOR.get(key, ADVICE))
 
     @property
     def policy(self) -> object:
         """The dtype policy by name, "float32" for example; None where the file leaves it open."""
         policy = self._values.get("dtype")
-        if isinstance(policy, dict):
-            policy = policy["config"].get("name") if isinstance(policy.get("config"), dict) else policy
+        if isinstance(policy, dict) and isinstance(policy.get("config"), dict):
+            return policy["config"].get("name", policy)  # a quantized policy has no name
         return policy
 
     def _check_dtype(self) -> None:
@@ -178,12 +182,16 @@ class Config:
 
 
 def class_of(item: object, where: str) -> tuple[str, Any]:
-    """Class name and config of a serialized object, once it is sure that the class is Keras' own."""
+    """Class name and config of a serialized object, once it is sure that the class is Keras' own.
+
+    Keras gives a class defined in a script no module, and any class that is not its own a ``registered_name``, which
+    may well be "Dense".
+    """
     if not isinstance(item, dict) or not isinstance(item.get("class_name"), str):
         raise ModelFormatError(f"{where}: expected an object with a class_name, got {show(item)}")
     name, module, registered = item["class_name"], item.get("module"), item.get("registered_name")
-    own = module is None or (isinstance(module, str) and module.split(".")[0] in _KERAS_MODULES)
-    if not own or registered not in (None, name):
+    known = isinstance(module, str) and module.split(".")[0] in _KERAS_MODULES
+    if not (known or module is None) or registered not in ((None, name) if known else (None,)):
         raise UnsupportedModelError(
             f"{where}: class {show(registered or name)} of module {show(module)} is not Keras' own, and no code is"
             f" ever loaded for a file; {ADVICE}"
@@ -228,7 +236,7 @@ def activation_or_softmax(config: Config, key: str, default: str, version: Versi
         value = value.get("config")
     if isinstance(value, dict):
         name, inner = class_of(value, where)
-        found = activation_layer(name, Config(inner, where, ("rate",)), version)
+        found = activation_layer(name, Config(inner, where), version)
         if found is None:
             raise unsupported_class(name, where)
         return found
@@ -277,7 +285,10 @@ def _relu(config: Config) -> Activation:
         return Activation("thresholded_relu", threshold)
     if top == 6 and slope == 0 and threshold == 0:
         return Activation("relu6")
-    return config.refuse("max_value", "only 6, without slope and threshold, can be run")
+    raise UnsupportedModelError(
+        f"{config.where}: ReLU with max_value={show(top)}, negative_slope={slope:g}, threshold={threshold:g} is not"
+        " supported; a slope, a threshold, or max_value=6 can be run, each alone"
+    )
 
 
 def show(value: object) -> str:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import ModelFormatError, UnsupportedModelError
+from ..limits import Limits
 from ._keras_config import ADVICE, class_of, show, snake_case
 from ._keras_layers import Place
 
 _MODELS = ("Sequential", "Functional", "Model")
 _MASK_OPERATIONS = ("NotEqual", "Any")
+_LONGEST_NAME = 1000  # of a layer with those of the models around it
 
 
 @dataclass(frozen=True)
@@ -31,37 +33,35 @@ def is_model(class_name: str) -> bool:
     return class_name in _MODELS
 
 
-def chain(class_name: str, config: object) -> Iterator[Node]:
+def chain(class_name: str, config: object, limits: Limits) -> Iterator[Node]:
     """The layers of a model in order, input layers included."""
-    for group, (item, place) in enumerate(_members(class_name, config, Place("", "", "", False))):
-        for name, inner, at in _unfold(item, place):
+    for group, (item, place) in enumerate(_members(class_name, config, Place("", "", "", False), limits)):
+        for name, inner, at in _unfold(item, place, limits):
             yield Node(name, inner, at, group)
 
 
-def _unfold(item: dict, place: Place) -> Iterator[tuple[str, object, Place]]:
+def _unfold(item: dict, place: Place, limits: Limits) -> Iterator[tuple[str, object, Place]]:
     class_name, config = class_of(item, place.where)
     if not is_model(class_name):
         yield class_name, config, place
         return
-    for inner, at in _members(class_name, config, place):
-        yield from _unfold(inner, at)
+    for inner, at in _members(class_name, config, place, limits):
+        yield from _unfold(inner, at, limits)
 
 
-def _members(class_name: str, config: object, place: Place) -> Iterator[tuple[dict, Place]]:
+def _members(class_name: str, config: object, place: Place, limits: Limits) -> Iterator[tuple[dict, Place]]:
     """The layers of one model, in the order of computation, each with its place."""
     where = place.where or f"{class_name} model"
     items = config.get("layers") if isinstance(config, dict) else config  # a bare list in Keras before 2.2.3
     if not isinstance(items, list) or not items:
         raise ModelFormatError(f"{where}: expected a list of layers, got {show(items)}")
+    limits.check("entries", len(items), f"layers of the {where}")
     places, counts = [], {}
     for index, item in enumerate(items):
         name, inner = class_of(item, f"{where}, layer {index}")
-        label = inner.get("name") if isinstance(inner, dict) else None
-        label = label if isinstance(label, str) else item.get("name")
-        if not isinstance(label, str) or not label:
-            label = f"layer {index}"
-        if place.name:
-            label = f"{place.name}/{label}"
+        label = _label(item, inner, index, place)
+        if len(label) > _LONGEST_NAME or len(name) > _LONGEST_NAME:
+            raise ModelFormatError(f"{where}, layer {index}: a name of more than {_LONGEST_NAME} characters")
         kind = snake_case(name)
         counts[kind] = counts.get(kind, -1) + 1
         path = f"{place.path}/layers/{kind}".lstrip("/") + (f"_{counts[kind]}" if counts[kind] else "")
@@ -71,6 +71,15 @@ def _members(class_name: str, config: object, place: Place) -> Iterator[tuple[di
     order = range(len(items)) if class_name == "Sequential" else _path(config, items, where)
     for index in order:
         yield items[index], places[index]
+
+
+def _label(item: dict, config: object, index: int, model: Place) -> str:
+    """A layer's name behind those of the models around it."""
+    label = config.get("name") if isinstance(config, dict) else None
+    label = label if isinstance(label, str) else item.get("name")
+    if not isinstance(label, str) or not label:
+        label = f"layer {index}"
+    return f"{model.name}/{label}" if model.name else label
 
 
 @dataclass(frozen=True)
@@ -86,27 +95,26 @@ def _path(config: dict, items: list[dict], where: str) -> list[int]:
     position = {name: index for index, name in enumerate(names) if isinstance(name, str)}
     if len(position) != len(items):
         raise ModelFormatError(f"{where}: expected every layer to have a name of its own, got {show(names)}")
-    order, name = [], _endpoint(config, "output_layers", where)
-    first = _endpoint(config, "input_layers", where)
+    name, first = _endpoint(config, "output_layers", where), _endpoint(config, "input_layers", where)
     glue = {n for n in position if items[position[n]].get("class_name") in _MASK_OPERATIONS}
     calls = {n: _call(items[position[n]], n, where) for n in position if n != first}
+    path: dict[str, None] = {}  # in order, from the output back to the input
     while True:
-        if name not in position or position[name] in order or name in glue:
+        if name not in position or name in path or name in glue:
             raise UnsupportedModelError(f"{where}: no single path leads from its input to {show(name)}; {ADVICE}")
-        order.append(position[name])
+        path[name] = None
         if name == first:
             break
         name = calls[name].source
-    order.reverse()
-    path = [names[index] for index in order]
     off = [n for n in names if n not in path and n not in glue]
     if off:
         raise UnsupportedModelError(
             f"{where}: only a single path of layers can be run, but {', '.join(map(show, off[:5]))} lies beside it;"
             f" {ADVICE}"
         )
-    _check_masks(path, items, position, calls, where)
-    return order
+    order = list(reversed(path))
+    _check_masks(order, items, position, calls, where)
+    return [position[name] for name in order]
 
 
 def _endpoint(config: dict, key: str, where: str) -> str:

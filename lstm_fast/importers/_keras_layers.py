@@ -282,6 +282,11 @@ def _recurrent(run: _Run, place: Place, flow: Flow) -> Draft:
             f"{place.where}: go_backwards=True with return_sequences=True is not supported outside Bidirectional: its"
             " outputs come in reversed order; return the last output only, or wrap the layer in Bidirectional"
         )
+    if run.zero_output and flow.masked and not run.return_sequences:
+        raise UnsupportedModelError(
+            f"{place.where}: zero_output_for_mask=True with return_sequences=False is not supported behind a mask: the"
+            " output of a row that ends in a masked step is zero; rebuild the model without it"
+        )
     slots = tuple(slot for _, cell in run.cells for slot in cell.slots)
     flow.sequence, flow.size = run.return_sequences, run.cells[-1][1].units
     flow.masked = flow.masked and run.return_sequences

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..errors import ModelFormatError
+from ..errors import ModelFormatError, all_faults
 from ._hdf5 import Hdf5File
 from ._keras_layers import Draft, Slot
 
@@ -96,7 +96,5 @@ def _shape_faults(slot: Slot, source: str, array: np.ndarray) -> Iterator[str]:
 
 
 def _raise(faults: list[str]) -> None:
-    if len(faults) == 1:
-        raise ModelFormatError(faults[0])
     if faults:
-        raise ModelFormatError(f"{len(faults)} faults in the weights:\n  " + "\n  ".join(faults))
+        raise ModelFormatError(all_faults(faults, "the weights"))

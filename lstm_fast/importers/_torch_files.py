@@ -21,7 +21,6 @@ def read_zip(archive: SafeZip, file_size: int, limits: Limits) -> tuple[object, 
     if len(pickles) != 1:
         raise ModelFormatError(f"expected one data.pkl in a PyTorch archive, got {pickles}")
     prefix = pickles[0].removesuffix("data.pkl")
-    limits.check("header_bytes", archive.size(pickles[0]), f"size in bytes of {pickles[0]}")
     order = "<"
     if prefix + "byteorder" in archive:
         record = archive.read(prefix + "byteorder")
@@ -36,7 +35,7 @@ def read_zip(archive: SafeZip, file_size: int, limits: Limits) -> tuple[object, 
             raise ModelFormatError(f"{name}: expected {storage.size} bytes, got {len(raw)}; the file is damaged")
         return raw
 
-    root, _ = _pickle.load(archive.view(pickles[0]), 0, limits, KNOWN, persistent_storage)
+    root, _ = _pickle.load(archive.description(pickles[0]), 0, limits, KNOWN, persistent_storage)
     return root, TensorReader(storage_bytes, file_size, limits, order)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..errors import ModelFormatError, UnsupportedModelError
+from ..errors import ModelFormatError, UnsupportedModelError, all_faults
 from ..spec import LINEAR, TANH, Activation, Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
 from . import _torch_stack
 from ._torch_find import Modules, Node, join
@@ -75,8 +75,8 @@ class Chain:
         """The model. ``batch_first`` None is what the modules say, or True where none does."""
         self._check_layout(batch_first)
         if messages := self._refused + self._faults:
-            head = "" if len(messages) == 1 else f"{len(messages)} faults in the model:\n  "
-            raise (UnsupportedModelError if self._refused else ModelFormatError)(head + "\n  ".join(messages))
+            error = UnsupportedModelError if self._refused else ModelFormatError
+            raise error(all_faults(messages, "the model"))
         wide = any(entry.dtype == "float64" for plan in self._plans for entry in plan.entries.values())
         dtype = np.float64 if wide else np.float32
         layers: list[Layer] = []

@@ -27,6 +27,7 @@ _PATCHED = 0x0020
 _STREAMED = 0x0008  # sizes and checksum follow the data; the local header has zeros in their place
 _UTF8 = 0x0800
 _MAX_DEFLATE_RATIO = 1032  # zlib's documented limit
+_DESCRIPTION_FACTOR = 16  # parsing costs many times the text, and compressed text costs a hostile file next to nothing
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
 
@@ -68,9 +69,15 @@ class SafeZip:
     def __contains__(self, name: object) -> bool:
         return name in self._members
 
-    def size(self, name: str) -> int:
-        """Declared size in bytes of a member once inflated."""
-        return self._member(name).size
+    def description(self, name: str) -> memoryview:
+        """The bytes of a member that is to be parsed, JSON or a pickle, within ``header_bytes``."""
+        member = self._member(name)
+        if member.method == _STORED:
+            self._limits.check("header_bytes", member.size, f"size in bytes of {name!r}")
+        else:
+            what = f"{_DESCRIPTION_FACTOR} times the size in bytes of {name!r}, which is compressed"
+            self._limits.check("header_bytes", _DESCRIPTION_FACTOR * member.size, what)
+        return self.view(name)
 
     def read(self, name: str) -> bytes:
         """The bytes of a member, checked against its checksum."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import as_array
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, all_faults
 from ..spec import ACTIVATIONS, GATES, SIGMOID, TANH, Activation, ModelSpec
 from . import _torch_stack
 from ._torch_kinds import named_activation
@@ -67,8 +67,7 @@ def torch_arrays(
     _add_zeros(arrays, where)
     stack, faults = _torch_stack.analyse({name: value.shape for name, value in arrays.items()}, where, kind)
     if stack is None or faults:
-        head = "" if len(faults) == 1 else f"{len(faults)} faults in the arrays:\n  "
-        raise ShapeError(head + "\n  ".join(faults))
+        raise ShapeError(all_faults(faults, "the arrays"))
     layer = _torch_stack.build(
         kind,
         stack,
