@@ -85,6 +85,30 @@ def test_tensors_that_lie(name):
     assert re.search("weight_|storage|pickle|net/data|dimensions", str(caught.value))
 
 
+def test_tensors_marked_as_negated_or_conjugated():
+    plain = tensor(storage("0", 12), (4, 3)).args
+    for mark, refused in (({}, False), (None, False), ({"neg": True}, True), ({"conj": True, "neg": False}, True)):
+        data = archive(rnn(Call("torch._utils _rebuild_tensor_v2", (*plain, mark))), DATA)
+        if refused:
+            with pytest.raises(UnsupportedModelError, match=r"weight_ih_l0: .* marked as negated or conjugated"):
+                load_spec(data)
+        else:
+            np.testing.assert_array_equal(weights(data)[0], W.reshape(4, 3))
+
+
+def scripted(name: str, **state: object) -> Call:
+    return Call(f"__torch__.torch.nn.modules.{name}", (), {"training": False, **state})
+
+
+def test_a_scripted_module_beside_the_only_one_with_weights():
+    lstm = scripted("rnn.___torch_mangle_3 RNN", **rnn())
+    dropout, relu = scripted("dropout Dropout"), scripted("activation.___torch_mangle_7 ReLU")
+    alone = archive(scripted("container Sequential", a=lstm, b=dropout), DATA)
+    np.testing.assert_array_equal(weights(alone)[0], W.reshape(4, 3))
+    with pytest.raises(UnsupportedModelError, match=r"b +ReLU: TorchScript keeps its settings as code"):
+        load_spec(archive(scripted("container Sequential", a=lstm, b=relu), DATA))
+
+
 def test_unneeded_oddities_do_no_harm():
     root = {
         "state_dict": rnn(),

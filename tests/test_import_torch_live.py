@@ -172,6 +172,11 @@ class OwnLSTM(nn.LSTM):
     pass
 
 
+class OwnLinear(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
 def test_parts_of_an_unknown_class_keep_their_attributes():
     net = Net()
     for source in (net, nn.DataParallel(net)):
@@ -195,6 +200,41 @@ def test_a_subclass_is_not_taken_for_its_base():
     with pytest.raises(UnsupportedModelError, match='module="lstm"'):
         from_torch_module(OwnLSTM(2, 3))
     assert from_torch_module(OwnLSTM(2, 3), module="lstm").layers
+
+
+def test_own_classes_in_a_sequential_are_refused_until_they_are_named():
+    net = nn.Sequential(nn.GRU(2, 3, batch_first=True), OwnLinear(3, 2))
+    for load in (
+        lambda **options: from_torch_module(net, **options),
+        lambda **options: load_spec(saved(net), **options),
+    ):
+        with pytest.raises(UnsupportedModelError, match=r"1 \(.*OwnLinear\) is no class of PyTorch; .*module='1'"):
+            load()
+        assert [layer.name for layer in load(module="0, 1").layers] == ["0", "1"]
+
+
+def test_torchscript_drops_no_module():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.LeakyReLU(0.5)).eval()
+    scripted = io.BytesIO()
+    torch.jit.save(torch.jit.script(net), scripted)
+    with pytest.raises(
+        UnsupportedModelError, match=r"(?s)0 +Linear 3 -> 4.*2 +LeakyReLU: TorchScript keeps its settings"
+    ):
+        load_spec(scripted.getvalue())
+    assert load_spec(scripted.getvalue(), module="0:relu").layers[0].activation.name == "relu"
+    torch.jit.save(torch.jit.script(nn.Sequential(*net[:2])), scripted := io.BytesIO())
+    assert [layer.name for layer in load_spec(scripted.getvalue()).layers] == ["0"]
+    with pytest.raises(UnsupportedModelError, match=r"load the file that torch\.jit\.save writes"):
+        from_torch_module(torch.jit.script(net))
+    with pytest.raises(UnsupportedModelError, match="RecursiveScriptModule"):
+        from_torch_module(nn.Sequential(torch.jit.script(net)))
+
+
+def test_the_mode_of_an_rnn_is_what_it_runs():
+    module = nn.RNN(2, 3)
+    module.nonlinearity = "relu"  # PyTorch asks ``mode``, which is still RNN_TANH
+    for spec in (from_torch_module(module), load_spec(saved(module))):
+        assert spec.layers[0].layers[0][0].activation.name == "tanh"
 
 
 def hooked():
@@ -222,6 +262,25 @@ REFUSED = {
 def test_what_is_not_honoured_is_refused(message):
     with pytest.raises(UnsupportedModelError, match=message):
         from_torch_module(REFUSED[message]())
+
+
+def test_tensors_that_are_not_what_their_storage_holds():
+    module = nn.Linear(2, 3)
+    module.weight = nn.Parameter(torch.randn(3, 2, dtype=torch.complex64).conj().imag)
+    assert module.weight.is_neg()
+    spec = from_torch_module(module)
+    np.testing.assert_array_equal(spec.layers[0].weight, module.weight.detach().resolve_neg().numpy())
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        with pytest.raises(UnsupportedModelError, match=r"weight: .* got torch\.Tensor marked as negated"):
+            load_spec(saved(module, **options))
+
+
+def test_modules_without_weights_yet():
+    for module in (nn.LazyLinear(3), nn.Linear(2, 3, device="meta")):
+        with pytest.raises(UnsupportedModelError):
+            from_torch_module(module)
+    spec = from_torch_module(nn.Sequential(nn.GRU(2, 3), nn.LazyLinear(3)), module="0")
+    assert spec.layers[0].name == "0"
 
 
 def test_quantized_modules_and_tensors_are_refused():

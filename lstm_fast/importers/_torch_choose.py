@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import UnsupportedModelError
 from ..spec import ACTIVATIONS
 from ._torch_find import Modules, Node
-from ._torch_kinds import is_own, kind_of
+from ._torch_kinds import is_own, is_scripted_activation, is_torch, kind_of, tensors_text
 from ._torch_layers import Chain
 from ._torch_stack import analyse
 
@@ -35,7 +35,7 @@ def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
     elif (
         len(listed) == 1
         and kind_of(modules[listed[0]]) != "matrix"
-        and all(is_own(node) or not node.class_name for node in modules.values())
+        and all(is_torch(node) or not node.class_name for node in modules.values())
     ):
         chain.add(listed[0])
     else:
@@ -115,7 +115,8 @@ def _listed(modules: Modules) -> list[str]:
     return [
         name
         for name, node in modules.items()
-        if kind_of(node) not in containers and (node.entries or (is_own(node) and ".container." not in node.class_name))
+        if kind_of(node) not in containers
+        and (node.entries or (is_torch(node) and ".container." not in node.class_name))
     ]
 
 
@@ -152,6 +153,7 @@ def _describe(node: Node) -> str:
         return f"Linear {columns} -> {rows}" if kind == "linear" else f"Embedding {rows} x {columns}"
     name = node.class_name.rpartition(".")[2]
     if kind == "other":
-        shapes = ", ".join(f"{key} {entry.shape}" for key, entry in list(node.entries.items())[:4])
-        return "not supported: " + ", ".join(part for part in (name, shapes) if part)
+        if is_scripted_activation(node):
+            return f"{name}: TorchScript keeps its settings as code, give it as an option of the module before it"
+        return "not supported: " + ", ".join(part for part in (name, tensors_text(node)) if part)
     return name or kind

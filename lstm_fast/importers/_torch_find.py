@@ -5,6 +5,7 @@ All three give the same thing, modules by dotted name, in the source's order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,10 @@ _WRAPPERS = {
 }
 _UNREAD = ("torch._utils.", "torch.Tensor")  # calls that make tensors of a kind that is not read
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+#: What TorchScript puts in front of the name of every class, and into it where a class was compiled twice.
+SCRIPTED = "__torch__."
+_MANGLED = re.compile(r"___torch_mangle_\d+\.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +137,8 @@ class Checkpoint:
             self._limits.check("nesting", self._limits.nesting + 1, "nested modules")
         self._limits.check("entries", len(modules) + 1, "modules of the checkpoint")
         state = record.state
-        if record.name.startswith("__torch__."):  # TorchScript keeps tensors and modules side by side
-            own_class = record.name.startswith("__torch__.torch.")  # its constants, batch_first among them, are code
-            modules[path] = Node("" if own_class else record.name, entries=self._entries(state, path))
+        if record.name.startswith(SCRIPTED):  # tensors and modules side by side; what else it says is code
+            modules[path] = Node(_MANGLED.sub("", record.name), entries=self._entries(state, path))
             inner = {key: value for key, value in state.items() if isinstance(value, Record) and _is_module(value)}
         else:
             own = {**_dict(state, "_parameters"), **_dict(state, "_buffers")}
@@ -157,7 +161,7 @@ def _dict(state: dict, name: str) -> dict:
 def _is_module(record: Record) -> bool:
     if not isinstance(record.state, dict):
         return False
-    return isinstance(record.state.get("_modules"), dict) or record.name.startswith("__torch__.")
+    return isinstance(record.state.get("_modules"), dict) or record.name.startswith(SCRIPTED)
 
 
 def _is_weight_name(key: str) -> bool:
@@ -188,6 +192,12 @@ def _contents(value: object) -> Iterator[tuple[object, object]]:
 # Live modules: duck-typed, so that torch is not imported here.
 
 
+def is_live_module(value: object) -> bool:
+    """Whether ``value`` keeps its parts as ``torch.nn.Module`` does; a TorchScript module does not."""
+    attributes = getattr(value, "__dict__", {})
+    return all(isinstance(attributes.get(name), dict) for name in ("_parameters", "_buffers", "_modules"))
+
+
 def from_live(module: object) -> Modules:
     """Modules of a live ``torch.nn.Module``."""
     modules: Modules = {}
@@ -196,13 +206,17 @@ def from_live(module: object) -> Modules:
 
 
 def _walk_live(module: object, path: str, modules: Modules) -> None:
+    cls = type(module)
+    class_name = f"{cls.__module__}.{cls.__qualname__}"
+    if not is_live_module(module):
+        modules[path] = Node(class_name)
+        return
     attributes = vars(module)
     own = {**attributes["_parameters"], **attributes["_buffers"]}
     entries = {name: _live_entry(join(path, name), tensor) for name, tensor in own.items() if tensor is not None}
     inner = {name: child for name, child in attributes["_modules"].items() if child is not None}
-    cls = type(module)
     hooked = any(attributes.get(name) for name in _HOOKS) or "forward" in attributes
-    modules[path] = Node(f"{cls.__module__}.{cls.__qualname__}", attributes, entries, tuple(inner), hooked)
+    modules[path] = Node(class_name, attributes, entries, tuple(inner), hooked)
     for name, child in inner.items():
         _walk_live(child, join(path, name), modules)
 
@@ -220,4 +234,8 @@ def _live_entry(source: str, tensor) -> Entry:
             raise UnsupportedModelError(f"{source}: its values cannot be had ({error})") from None
         return np.array(values)
 
-    return Entry(source, tuple(map(int, tensor.shape)), dtype, load)
+    try:
+        shape = tuple(map(int, tensor.shape))
+    except RuntimeError:  # a lazy module's, before its first call
+        return Entry(source, (), "a parameter without a shape", None)
+    return Entry(source, shape, dtype, load)

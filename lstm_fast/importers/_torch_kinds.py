@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UnsupportedModelError
 from ..spec import ACTIVATIONS, Activation
-from ._torch_find import Node
+from ._torch_find import SCRIPTED, Node
 from ._torch_stack import is_parameter
 
 _DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
@@ -50,6 +50,8 @@ def kind_of(node: Node) -> str:
     name = node.class_name
     if name in _KINDS:
         return _KINDS[name]
+    if not node.entries and _KINDS.get(name.removeprefix(SCRIPTED)) in ("identity", "sequential"):
+        return _KINDS[name.removeprefix(SCRIPTED)]
     if name.startswith(_ACTIVATION_PATH):
         short = name.removeprefix(_ACTIVATION_PATH)
         return "softmax" if short in _SOFTMAX else "activation"
@@ -66,6 +68,20 @@ def kind_of(node: Node) -> str:
 def is_own(node: Node) -> bool:
     """Whether the class is known and PyTorch's, so that its attributes and forward are."""
     return node.class_name.startswith("torch.")
+
+
+def is_torch(node: Node) -> bool:
+    """Whether the class is PyTorch's; TorchScript keeps its attributes as code, so that only its tensors are known."""
+    return node.class_name.removeprefix(SCRIPTED).startswith("torch.")
+
+
+def is_scripted_activation(node: Node) -> bool:
+    return node.class_name.startswith(SCRIPTED + _ACTIVATION_PATH) and not node.entries
+
+
+def tensors_text(node: Node) -> str:
+    """The first few tensors of a module, for a message: shapes, or why a tensor cannot be read."""
+    return ", ".join(f"{key} {e.shape if e.load else e.dtype}" for key, e in list(node.entries.items())[:4])
 
 
 def named_activation(name: str) -> Activation:

@@ -12,7 +12,16 @@ from ..errors import ModelFormatError, UnsupportedModelError, all_faults
 from ..spec import LINEAR, TANH, Activation, Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
 from . import _torch_stack
 from ._torch_find import Modules, Node, join
-from ._torch_kinds import activation_module, describe, is_own, kind_of, named_activation, softmax_module
+from ._torch_kinds import (
+    activation_module,
+    describe,
+    is_own,
+    is_torch,
+    kind_of,
+    named_activation,
+    softmax_module,
+    tensors_text,
+)
 from ._torch_tensors import FLOATS, Entry
 
 _UNNORM = "torch.nn.utils.remove_weight_norm, torch.nn.utils.parametrize.remove_parametrizations"
@@ -50,7 +59,7 @@ class Chain:
             self._refuse(name, node, f"has forward hooks or a forward of its own; remove them ({_UNNORM})")
         elif kind == "sequential":
             for child in node.children:
-                self.add(join(name, child))
+                self._add_child(join(name, child))
         elif kind == "recurrent":
             self._add_recurrent(name, node, last, nonlinearity)
         elif kind in ("linear", "embedding"):
@@ -60,7 +69,10 @@ class Chain:
         elif ".parametrize." in node.class_name:
             self._refuse(name, node, f"is parametrized; make its weights plain ({_UNNORM})")
         elif kind != "identity":
-            self._refuse(name, node, "is not supported; recurrent modules, Linear, Embedding and activations are")
+            held = f" (it has {tensors_text(node)})" if node.entries else ""
+            self._refuse(
+                name, node, f"is not supported{held}; recurrent modules, Linear, Embedding and activations are"
+            )
 
     def add_function(self, name: str, function: str) -> None:
         """Append an activation of the spec by name, or softmax or log_softmax."""
@@ -91,6 +103,14 @@ class Chain:
         )
 
     # One method per kind of module.
+
+    def _add_child(self, name: str) -> None:
+        """Append a member of a Sequential. Nobody has said that a class of somebody's own is what its tensors are."""
+        node = self._modules.get(name)
+        if node is not None and node.class_name and not is_torch(node):
+            self._refuse(name, node, f"is no class of PyTorch; take it for what its tensors are with module={name!r}")
+        else:
+            self.add(name)
 
     def _add_recurrent(self, name: str, node: Node, last: bool, nonlinearity: str) -> None:
         where = {key: entry.source for key, entry in node.entries.items()}
@@ -227,7 +247,7 @@ class Chain:
 
 def _nonlinearity(node: Node) -> str:
     """An RNN module's "tanh" or "relu", or "" where nothing says it."""
-    mode = node.attributes.get("nonlinearity", node.attributes.get("mode"))
+    mode = node.attributes.get("mode", node.attributes.get("nonlinearity"))  # a cell has no mode
     if mode is None:
         return ""
     known = {"tanh": "tanh", "relu": "relu", "RNN_TANH": "tanh", "RNN_RELU": "relu"}

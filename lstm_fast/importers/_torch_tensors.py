@@ -33,6 +33,7 @@ FLOATS = ("float32", "float64", "float16", "bfloat16")
 LONGEST_NAME = 1000
 
 _MAX_DIMENSIONS = 16
+_MARKED = "torch.Tensor marked as negated or conjugated"
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,8 @@ def _rebuild_tensor(args: tuple) -> object:
     storage, offset, shape, stride = args[:4]
     if not isinstance(storage, Storage):
         return Record("torch._utils._rebuild_tensor", args)
+    if any(args[6:]):
+        return Record(_MARKED, args)
     return _view(storage, offset, shape, stride)
 
 
@@ -130,6 +133,8 @@ def _rebuild_tensor_v3(args: tuple) -> object:
     """As above for the dtypes without a storage class of their own: the dtype is the seventh argument."""
     if len(args) < 7 or not isinstance(args[0], Storage) or not isinstance(args[6], Global):
         return Record("torch._utils._rebuild_tensor_v3", args)
+    if any(args[7:]):
+        return Record(_MARKED, args)
     dtype = args[6].name.removeprefix("torch.")
     if dtype not in ITEM_SIZES:
         return Record(f"torch.Tensor of dtype {dtype}", args)

@@ -23,7 +23,7 @@ from ..errors import UnsupportedModelError
 from ..limits import Limits
 from ..spec import ModelSpec
 from ._torch_choose import choose
-from ._torch_find import Checkpoint, Modules, from_live, from_state_dict, join
+from ._torch_find import Checkpoint, Modules, from_live, from_state_dict, is_live_module, join
 
 _RESAVE = "load it with PyTorch and save the weights again: torch.save(model.state_dict(), path)"
 
@@ -60,8 +60,12 @@ def from_torch_module(
     Raises:
         UnsupportedModelError: something in it is not honoured; TypeError: ``source`` is no module.
     """
-    attributes = getattr(source, "__dict__", {})
-    if not all(isinstance(attributes.get(name), dict) for name in ("_parameters", "_buffers", "_modules")):
+    if type(source).__module__.startswith("torch.jit."):
+        raise UnsupportedModelError(
+            "a TorchScript module keeps its settings as code; give the module it was made from, or load the file that"
+            " torch.jit.save writes"
+        )
+    if not is_live_module(source):
         raise TypeError(f"expected a torch.nn.Module, got {type(source).__name__}")
     return choose(from_live(source), module).spec(batch_first, "torch").validate()
 
