@@ -313,3 +313,12 @@ def test_the_blas_backend_up_to_rounding(spec, backend, dtype):
     for got, wanted in zip(arrays(in_pieces(model, x, [1, 8])), whole, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance)
     np.testing.assert_allclose(model.forward_sequence(x[4:6])[0], whole[0][4:6], rtol=0, atol=tolerance)
+
+
+def test_rows_of_a_network_too_wide_for_a_whole_batch_at_once():
+    spec = network(stack("gru", 900, 1100))
+    model = Model(spec, backend="packed")
+    x = inputs(spec, 260, 2)
+    whole, _ = model.forward_sequence(x)
+    for row in (0, 127, 128, 259):
+        assert bits(model.forward_sequence(x[row : row + 1])[0]) == bits(whole[row : row + 1])

@@ -63,6 +63,24 @@ def test_a_model_is_built_once():
         model.__init__(LSTM)
 
 
+def test_a_model_that_was_never_built_refuses_calls():
+    for unfinished in (Model.__new__(Model), _failed()):
+        with pytest.raises(StateError, match="not built"):
+            unfinished.forward_sequence(np.zeros((1, 2, 3), np.float32))
+
+
+def _failed() -> Model:
+    model = Model.__new__(Model)
+    with pytest.raises(BackendError):
+        model.__init__(LSTM, isa="sse9")
+    return model
+
+
+def test_an_empty_name_is_no_wish_for_the_default():
+    with pytest.raises(BackendError, match="isa: expected a name"):
+        Model(LSTM, isa="")
+
+
 SHOW = """
 import lstm_fast as lf, numpy as np
 m = lf.LSTM(np.ones((4, 1), np.float32), np.ones((4, 1), np.float32))

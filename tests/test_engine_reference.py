@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_masks_meet(engine_options):
     spec = network(embedding(mask_zero=True), first, relu, Masking("mask"), second)
     ids = np.array([[0, 0, 1, 2, 3], [1, 2, 0, 3, 0]])
     check(spec, ids, **engine_options)
+
+
+def test_the_smallest_features_are_not_masked(engine_options, dtype):
+    """The engine's arithmetic takes subnormal numbers as zeros; a mask must not."""
+    x = np.zeros((2, 4, 3), dtype)
+    x[0, 1, 2] = np.finfo(dtype).smallest_subnormal
+    x[1, 2] = -0.0
+    check(network(Masking("mask"), stack("lstm", 3, 5)), x, dtype=dtype, **engine_options)
+
+
+def test_layers_that_share_their_weights(engine_options):
+    one = stack("lstm", 4, 4, directions=1)
+    for count in (2, 3):
+        spec = network(replace(one, layers=one.layers * count, return_sequences=False))
+        check(spec, inputs(spec, 3, 5), **engine_options)
 
 
 def test_a_mask_outlives_blocks_of_time(engine_options):

@@ -227,7 +227,7 @@ def test_a_child_that_misbehaves_is_a_damaged_file(case, tmp_path, monkeypatch):
 def test_the_child_confines_itself(tmp_path, monkeypatch):
     """Memory, files and core dumps: asked of the real program, with its reading replaced."""
     source = _hdf5._PROGRAM.read_text()
-    start = source.index("    with h5py.File(h5py.h5f.open_file_image(data)")
+    start = source.index("    with h5py.File(h5py.h5f.open_file_image(")
     probe = (
         "    limits = {name: resource.getrlimit(getattr(resource, 'RLIMIT_' + name))[0]"
         " for name in 'CORE NOFILE CPU AS'.split()}\n"
