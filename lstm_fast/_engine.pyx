@@ -237,7 +237,8 @@ cdef class Engine:
             x: (batch, time, input_size), or (time, batch, input_size) where ``batch_first`` is false, or unbatched
                 (time, input_size); float32 or float64. Integers without the last axis for a network that starts with
                 an embedding.
-            state: None for zeros, or what an earlier call returned: continuing gives the same bits as one long call.
+            state: None for zeros, or what an earlier call returned: continuing gives what one long call gives, to the
+                last bit on the packed backend, up to rounding on the blas backend.
                 For one recurrent stack ``(h_n, c_n)`` (LSTM) or ``h_n`` (GRU, RNN), each
                 (layers * directions, batch, size); a tuple of these where the network has several.
             lengths: valid steps of each sequence, (batch,); later steps are skipped and their outputs are zero.
