@@ -30,8 +30,8 @@ class Limits:
     """Objects in a pickle, and those it refers back to."""
     inflated_bytes: int = 24 * _MIB
     """Bytes that compressed members or overlapping tensors may unfold to beyond the size of the file itself."""
-    seconds: int = 2
-    """Processor time for the child process that reads an HDF5 file, for every 64 MiB of it; ten times that by the
+    seconds: int = 1
+    """Processor time for the child process that reads an HDF5 file, for every 16 MiB of it; ten times that by the
     clock."""
 
     def __post_init__(self) -> None:

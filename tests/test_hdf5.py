@@ -224,18 +224,25 @@ def test_a_child_that_misbehaves_is_a_damaged_file(case, tmp_path, monkeypatch):
     assert isinstance(caught.value, ModelLimitError) == (case in ("hangs", "spins"))
 
 
-def test_the_child_confines_itself(tmp_path, monkeypatch):
-    """Memory, files and core dumps: asked of the real program, with its reading replaced."""
-    source = _hdf5._PROGRAM.read_text()
-    start = source.index("    with h5py.File(h5py.h5f.open_file_image(")
-    probe = (
-        "    limits = {name: resource.getrlimit(getattr(resource, 'RLIMIT_' + name))[0]"
-        " for name in 'CORE NOFILE CPU AS'.split()}\n"
-        "    raise RefusalError('format', json.dumps(limits))\n"
+@pytest.fixture
+def confined(tmp_path, monkeypatch):
+    """Sets what the real program does once it is confined, instead of reading."""
+
+    def replace(action: str) -> None:
+        source = _hdf5._PROGRAM.read_text()
+        start = source.index("    with h5py.File(h5py.h5f.open_file_image(")
+        program = tmp_path / "child.py"
+        program.write_text(source[:start] + f"    {action}\n" + source[source.index("\n\ndef warm_up") :])
+        monkeypatch.setattr(_hdf5, "_PROGRAM", program)
+
+    return replace
+
+
+def test_the_child_confines_itself(confined):
+    confined(
+        "raise RefusalError('format', json.dumps({name: resource.getrlimit(getattr(resource, 'RLIMIT_' + name))[0]"
+        " for name in 'CORE NOFILE CPU AS'.split()}))"
     )
-    program = tmp_path / "child.py"
-    program.write_text(source[:start] + probe + source[source.index("\n\ndef warm_up") :])
-    monkeypatch.setattr(_hdf5, "_PROGRAM", program)
     with pytest.raises(ModelFormatError) as caught:
         read_hdf5(b"", Limits(seconds=3))
     limits = json.loads(str(caught.value))
@@ -243,6 +250,15 @@ def test_the_child_confines_itself(tmp_path, monkeypatch):
     assert 3 <= limits["CPU"] <= 6
     if sys.platform == "linux":
         assert limits["AS"] != resource.RLIM_INFINITY
+
+
+def test_a_library_that_hangs_costs_a_second(confined):
+    confined("while True: pass")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pytest.raises(ModelLimitError, match="more than 1 s of processor time"):
+        read_hdf5(b"", Limits())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 1.7
 
 
 @pytest.mark.parametrize("executable", ["", None, "/nowhere/python"])

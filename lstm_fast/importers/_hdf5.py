@@ -29,8 +29,8 @@ from ..limits import Limits
 
 _PROGRAM = Path(__file__).with_name("_hdf5_child.py")
 _REFUSED = 3  # the child's exit status for a refusal with a message
-_BLOCK = 64 << 20
-_WORKING_MEMORY = 64 << 20  # for the library itself
+_BLOCK = 16 << 20
+_WORKING_MEMORY = 48 << 20  # for the library itself
 _CLOCK_FACTOR = 10  # a busy machine may give the child a tenth of a processor
 _INSTALL = "pip install 'lstm_fast[keras]'"
 _ELSEWHERE = "convert the model where it is available: lstm-fast import SRC -o model.lstmf"
@@ -50,8 +50,8 @@ class Hdf5File:
     """Path and dtype of every other dataset."""
 
 
-def read_hdf5(data: bytes | memoryview, limits: Limits) -> Hdf5File:
-    """Parse the bytes of an HDF5 file.
+def read_hdf5(data: bytes | memoryview, limits: Limits, file_size: int | None = None) -> Hdf5File:
+    """Parse the bytes of an HDF5 file, which came out of an archive of ``file_size`` bytes or are a file themselves.
 
     Raises:
         ModelFormatError: the file is damaged; the HDF5 library crashed on it.
@@ -60,7 +60,7 @@ def read_hdf5(data: bytes | memoryview, limits: Limits) -> Hdf5File:
     """
     command = _command()
     seconds = limits.seconds * (1 + len(data) // _BLOCK)
-    unfolded = len(data) + limits.inflated_bytes
+    unfolded = (len(data) if file_size is None else file_size) + limits.inflated_bytes
     request = {
         "paths": _package_paths(),
         "limits": {
@@ -70,7 +70,7 @@ def read_hdf5(data: bytes | memoryview, limits: Limits) -> Hdf5File:
             "unfolded": unfolded,
         },
         "seconds": seconds,
-        "memory": 3 * len(data) + 3 * limits.inflated_bytes + _WORKING_MEMORY,
+        "memory": 2 * unfolded + _WORKING_MEMORY,  # an array, and what the library needs to inflate it
         "output": unfolded + limits.header_bytes + 8,
     }
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def _too_slow(seconds: int, measure: str) -> ModelLimitError:
 
 
 def _judge(status: int, result: BinaryIO, seconds: int, limits: Limits, unfolded: int) -> Hdf5File:
-    if status == -getattr(signal, "SIGXCPU", 0):
+    if status in (-signal.SIGPROF, -signal.SIGXCPU):
         raise _too_slow(seconds, "of processor time")
     if status not in (0, _REFUSED):
         how = f"exit status {status}"

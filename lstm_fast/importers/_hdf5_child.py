@@ -10,6 +10,7 @@ Exit status 0: done; 3: refused, and the header is ``{"kind": ..., "message": ..
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -40,6 +41,8 @@ DESCRIPTIONS = ("model_config", "keras_version", "backend")
 #: Groups of the Keras 3 layout that hold weights; the others hold the optimizer and metrics.
 MODERN = ("layers", "_layer_checkpoint_dependencies", "vars")
 MAX_DEFLATE_RATIO = 1032
+#: H5LT_FILE_IMAGE_DONT_COPY | H5LT_FILE_IMAGE_DONT_RELEASE: the file's bytes stay where Python has them.
+IN_PLACE = 6
 
 
 class RefusalError(Exception):
@@ -55,7 +58,7 @@ def main():
     warm_up()
     if resource is not None:
         confine(REQUEST["memory"], REQUEST["seconds"], REQUEST["output"])
-    with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
+    with h5py.File(h5py.h5f.open_file_image(data, IN_PLACE), "r") as file:
         header, datasets = describe(file)
         head = json.dumps(header).encode()
         limit("header_bytes", len(head), "description of the HDF5 file in bytes")
@@ -84,10 +87,11 @@ def confine(memory, seconds, output):
         memory += int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     except OSError:
         memory = resource.RLIM_INFINITY  # no way to tell how much is in use already; the clock still guards
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process; the limit below is coarse, but for good
     seconds += int(time.process_time()) + 1
     for name, value, hard in (
         ("AS", memory, memory),
-        ("CPU", seconds, seconds + 1),  # SIGXCPU tells the parent what happened; at the hard limit it is SIGKILL
+        ("CPU", seconds, seconds + 1),
         ("FSIZE", output, output),
         ("NOFILE", 0, 0),
         ("CORE", 0, 0),
@@ -246,10 +250,14 @@ def strings(item, name):
     """The text attribute ``name`` as a list; its pieces name0, name1, ... where it was split; None where absent."""
     if name in item.attrs:
         return text_attribute(item, name)
-    pieces, found = 0, None
+    pieces, characters, found = 0, 0, None
     while f"{name}{pieces}" in item.attrs:
         limit("entries", pieces, f"pieces of the attribute {name!r}")
-        found = (found or []) + text_attribute(item, f"{name}{pieces}")
+        piece = text_attribute(item, f"{name}{pieces}")
+        characters += sum(map(len, piece))
+        limit("header_bytes", characters, f"characters of the attribute {name!r}")
+        found = [] if found is None else found
+        found.extend(piece)
         pieces += 1
     return found
 

@@ -29,6 +29,7 @@ from ._keras_config import (
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
 _CELLS = {"LSTMCell": "lstm", "GRUCell": "gru", "SimpleRNNCell": "rnn"}
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+_MOST_CELLS = 256
 #: Identity at inference, with their own keys.
 _TRAINING_ONLY = {
     "Dropout": ("rate", "noise_shape"),
@@ -223,8 +224,8 @@ def _wrapped_cells(config: Config, place: Place, version: Version, suffix: str) 
         return ((place.name, _named_cell(name, inner, inside, place.name, version, suffix)),)
     stack = Config(inner, inside.where, ("reverse_state_order",))
     items = stack.take("cells")
-    if not isinstance(items, list) or not items:
-        stack.fail("cells", "a list of cells")
+    if not isinstance(items, list) or not 0 < len(items) <= _MOST_CELLS:
+        stack.fail("cells", f"a list of 1 to {_MOST_CELLS} cells")
     stack.finish()
     found, counts = [], {}
     for item in items:

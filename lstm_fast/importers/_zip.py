@@ -62,6 +62,11 @@ class SafeZip:
             self._members[name] = member
         _refuse_overlaps(self._members)
 
+    @property
+    def file_size(self) -> int:
+        """Bytes of the whole archive."""
+        return len(self._data)
+
     def names(self) -> list[str]:
         """Names of all members in the archive's order."""
         return list(self._members)

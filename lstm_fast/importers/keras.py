@@ -41,7 +41,8 @@ def read_keras_zip(zip: SafeZip, limits: Limits) -> ModelSpec:  # noqa: A002 - t
             " and save it again with model.save('model.keras')"
         )
     drafts = draft_model(config, Version(_text(metadata.get("keras_version"))), limits)
-    return build_model(drafts, from_paths(flat(drafts), read_hdf5(zip.view("model.weights.h5"), limits)))
+    weights = read_hdf5(zip.view("model.weights.h5"), limits, zip.file_size)
+    return build_model(drafts, from_paths(flat(drafts), weights))
 
 
 def read_keras_h5(data: bytes, config: bytes | None, limits: Limits) -> ModelSpec:
