@@ -6,15 +6,15 @@ it. An importer is imported when it is needed; none imports the framework it rea
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO
 
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
 from ..spec import ModelSpec
-from ._source import read_source
+from ._source import Source, name_of, read_source
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _UNDERSTOOD = (
@@ -32,11 +32,11 @@ _KINDS = {
 
 
 def load_spec(
-    source: str | os.PathLike | bytes | BinaryIO,
+    source: Source,
     *,
     module: str | Sequence[str] | None = None,
     batch_first: bool | None = None,
-    config: str | os.PathLike | bytes | BinaryIO | None = None,
+    config: Source | None = None,
     limits: Limits | None = None,
 ) -> ModelSpec:
     """Read a model file.
@@ -52,61 +52,79 @@ def load_spec(
         ModelFormatError, UnsupportedModelError, ModelLimitError: see :mod:`lstm_fast.errors`. OSError: no such file.
     """
     limits = Limits() if limits is None else limits
-    file = read_source(source, limits)
+    with _named(name_of(source)):
+        data = read_source(source, limits, _recognise)
+        kind, archive = _detect(data, limits)
+        _refuse_arguments(kind, {"module": module, "batch_first": batch_first, "config": config})
+        if kind == "native":
+            from ..fileformat import read_lstmf
+
+            return read_lstmf(data, limits)
+        if kind == "torch":
+            from .torch import read_torch
+
+            spec = read_torch(data, archive, limits, module=module, batch_first=batch_first)
+        elif kind == "keras":
+            from .keras import read_keras_zip
+
+            spec = read_keras_zip(archive, limits)
+        else:
+            from .keras import read_keras_h5
+
+            spec = read_keras_h5(data, None if config is None else _read_config(config, limits), limits)
+        return replace(spec, source_sha256=hashlib.sha256(data).hexdigest()).validate()
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts ``name`` in front of the message of an error in a file."""
     try:
-        return _load(file.data, file.sha256, limits, module=module, batch_first=batch_first, config=config)
+        yield
     except ModelFormatError as error:
-        raise type(error)(f"{file.name}: {error}") from None
+        error.args = (f"{name}: {error}",)
+        raise
 
 
-def _load(data: bytes, sha256: str, limits: Limits, **arguments) -> ModelSpec:
-    kind, archive = _detect(data, limits)
-    _refuse_arguments(kind, arguments)
-    if kind == "native":
-        from ..fileformat import read_lstmf
-
-        return read_lstmf(data, limits).validate()
-    if kind == "torch":
-        from .torch import read_torch
-
-        spec = read_torch(data, archive, limits, module=arguments["module"], batch_first=arguments["batch_first"])
-    elif kind == "keras":
-        from .keras import read_keras_zip
-
-        spec = read_keras_zip(archive, limits)
-    else:
-        from .keras import read_keras_h5
-
-        config = arguments["config"]
-        spec = read_keras_h5(data, None if config is None else read_source(config, limits).data, limits)
-    return replace(spec, source_sha256=sha256).validate()
+def _read_config(config: Source, limits: Limits) -> bytes:
+    with _named(f"config {name_of(config)}"):
+        return read_source(config, limits)
 
 
 def _detect(data: bytes, limits: Limits):
     """The kind of a file and, where it is a zip archive, the opened archive."""
-    if data[:4] in (b"PK\3\4", b"PK\5\6"):
+    container = _recognise(data)
+    if container == "zip":
         from ._zip import SafeZip
 
         archive = SafeZip(data, limits)
         return _detect_zip(archive), archive
-    if data.startswith(_HDF5_MAGIC):
-        return "hdf5", None
-    if data[8:9] == b"{":
+    if container == "safetensors":
         return ("native" if _is_native(data, limits) else "torch"), None
-    if data[:1] == b"\x80" and data[1:2] in (b"\2", b"\3", b"\4", b"\5"):
-        return "torch", None
-    if _looks_like_onnx(data):
+    return ("torch" if container == "pickle" else container), None
+
+
+def _recognise(head: bytes) -> str:
+    """The container by its first bytes: zip, hdf5, safetensors or pickle."""
+    if head[:4] in (b"PK\3\4", b"PK\5\6"):
+        return "zip"
+    if head.startswith(_HDF5_MAGIC):
+        return "hdf5"
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "pickle"
+    if _looks_like_onnx(head):
         raise UnsupportedModelError(
             "an ONNX model; ONNX import is not available in this version. Save the model from its framework instead:"
             " model.save('model.keras') in Keras, torch.save(model.state_dict(), 'model.pt') in PyTorch"
         )
-    if data[257:262] == b"ustar":
+    if head[257:262] == b"ustar":
         raise UnsupportedModelError(
             "a tar archive, perhaps of PyTorch before 0.2; load it with PyTorch and torch.save its state_dict() again"
         )
-    if not data:
+    if not head:
         raise ModelFormatError("the file is empty")
-    raise ModelFormatError(f"not a model file this version knows (it starts with {data[:8]!r}); {_UNDERSTOOD}")
+    raise ModelFormatError(f"not a model file this version knows (it starts with {head[:8]!r}); {_UNDERSTOOD}")
 
 
 def _detect_zip(archive) -> str:
