@@ -4,7 +4,9 @@ One family under :class:`LstmFastError`, each class also a standard exception, s
 A message says what was expected, what came, where, and what to do.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 _MOST_FAULTS = 50
 
@@ -19,6 +21,19 @@ class ModelFormatError(LstmFastError, ValueError):
 
 class UnsupportedModelError(ModelFormatError):
     """A valid model that uses something lstm_fast does not honour; the message names it and says what to do."""
+
+
+class ModuleChoiceError(UnsupportedModelError):
+    """A checkpoint holds several modules, and nothing says which of them make the model and in which order.
+
+    Attributes:
+        modules: what each module is, by name. example: a value of ``module=`` to start from, or "".
+    """
+
+    def __init__(self, message: str, modules: Mapping[str, str] | None = None, example: str = "") -> None:
+        super().__init__(message)
+        self.modules = dict(modules or {})
+        self.example = example
 
 
 class ModelLimitError(ModelFormatError):

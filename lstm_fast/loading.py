@@ -36,6 +36,7 @@ def load(
 
     Raises:
         ModelFormatError: damaged. UnsupportedModelError: valid, but uses what is not honoured; says what to do.
+        ModuleChoiceError: several modules, and nothing says which of them make the model; lists them.
         ModelLimitError: exceeds ``limits``. OSError: cannot be opened.
     """
     from .importers import load_spec

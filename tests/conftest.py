@@ -31,3 +31,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def golden() -> Path:
     """The folder of committed golden files."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    """A current directory of the test's own, with a small model and an input for it."""
+    import numpy as np
+    from specs import tiny
+
+    from lstm_fast.fileformat import write_lstmf
+
+    monkeypatch.chdir(tmp_path)
+    write_lstmf(tiny(), "model.lstmf")
+    np.save("x.npy", np.random.RandomState(0).uniform(-1, 1, (5, 6, 2)).astype(np.float32))
+    return tmp_path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import os
 import subprocess
@@ -12,46 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from specs import dense, embedding, every_spec, stack, tiny
+from commands import ROOT, fails, run_json, shell
+from safetensors.numpy import save_file
+from specs import dense, every_spec, tiny
 
 import lstm_fast as lf
-from lstm_fast import cli, reference
-from lstm_fast.check import difference
+from lstm_fast import cli
 from lstm_fast.cli import main
 from lstm_fast.fileformat import lstmf_bytes, read_lstmf, write_lstmf
 from lstm_fast.spec import ModelSpec
 
 SPECS = every_spec()
-ROOT = Path(__file__).parent.parent
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    """Every test in a directory of its own, with a model and an input for it."""
-    monkeypatch.chdir(tmp_path)
-    write_lstmf(tiny(), "model.lstmf")
-    np.save("x.npy", np.random.RandomState(0).uniform(-1, 1, (5, 6, 2)).astype(np.float32))
-    return tmp_path
-
-
-def run_json(capsys, *argv: str) -> tuple[int, dict]:
-    code = main([*argv, "--json"])
-    return code, json.loads(capsys.readouterr().out)
-
-
-def fails(capsys, *argv: str) -> str:
-    """The one message of a command that must fail with exit code 1 and print nothing else."""
-    assert main(list(argv)) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("lstm-fast: error: ")
-    assert printed.err.endswith("\n")
-    return printed.err.removeprefix("lstm-fast: error: ").rstrip("\n")
-
-
-def shell(*argv: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "lstm_fast", *argv]
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60, check=False, **options)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 # The command as a whole
@@ -71,6 +43,9 @@ def shell(*argv: str, **options) -> subprocess.CompletedProcess:
         ["verify", "model.lstmf", "--tol", "0"],
         ["verify", "model.lstmf", "--tol", "nan"],
         ["import", "model.lstmf", "-o", "m.lstmf", "--batch-first", "--time-first"],
+        ["inspect", "model.lstmf", "--limit", "entries=0"],
+        ["inspect", "model.lstmf", "--limit", "patience=3"],
+        ["inspect", "model.lstmf", "--limit", "entries"],
     ],
     ids=" ".join,
 )
@@ -290,227 +265,61 @@ def test_inspect_shows_every_model(name, capsys):
     assert [tensor["name"] for tensor in found["tensors"]] == [key for key, _ in SPECS[name].tensors()]
 
 
-# predict
+@pytest.fixture
+def checkpoint() -> str:
+    """A checkpoint of several modules."""
+    shapes = {"embed.weight": (9, 3), "enc.weight_ih_l0": (16, 3), "enc.weight_hh_l0": (16, 4), "n\x1b.scale": (2,)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in shapes.items()}, "several.safetensors")
+    return "several.safetensors"
 
 
-def expected(spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    return reference.forward(spec, x, lengths=lengths)[0]
+def test_inspect_lists_what_there_is_to_choose_from(capsys, checkpoint):
+    assert main(["inspect", checkpoint]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Module  What it is",
+        "------  --------------------------------------------------",
+        "embed   matrix 9 x 3: an embedding, or linear without bias",
+        "enc     LSTM 3 -> 4",
+        "n\\x1b   not supported: scale (2,)",
+        "",
+        "The file does not say how these follow one another. Name what to run, in order, for example:",
+        "lstm-fast inspect several.safetensors --module 'embed, enc'",
+    ]
+    assert main(["inspect", checkpoint, "--module", "embed, enc"]) == 0
+    assert "embed.weight" in capsys.readouterr().out
 
 
-def test_predict(capsys):
-    assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy"]) == 0
-    y = np.load("y.npy")
-    assert y.dtype == np.float32
-    assert difference(y, expected(tiny(), np.load("x.npy"))) < 1e-5
-    assert "(5, 6, 2) -> (5, 6, 1) float32" in capsys.readouterr().out
+def test_inspect_lists_modules_in_json(capsys, checkpoint):
+    code, found = run_json(capsys, "inspect", checkpoint)
+    assert (code, found["ok"], found["file"], found["example"]) == (0, True, checkpoint, "embed, enc")
+    assert found["modules"][1] == {"name": "enc", "description": "LSTM 3 -> 4"}
 
 
-def test_predict_in_json(capsys):
-    code, found = run_json(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy")
-    assert code == 0
-    facts = ["output", "input_shape", "output_shape", "dtype", "backend", "isa", "num_threads", "seconds"]
-    assert list(found) == ["command", "ok", *facts]
-    assert found["output_shape"] == [5, 6, 1]
+def test_inspect_says_where_nothing_can_be_run(capsys):
+    save_file({f"conv{i}.weight": np.ones((2, 2, 2), np.float32) for i in range(2)}, "conv.safetensors")
+    assert main(["inspect", "conv.safetensors"]) == 0
+    assert capsys.readouterr().out.endswith("None of these can be run.\n")
+    assert run_json(capsys, "inspect", "conv.safetensors")[1]["example"] == ""
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-@pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("sequences", [True, False])
-def test_batches_do_not_change_the_result(batch_size, batch_first, sequences):
-    spec = ModelSpec((stack(inputs=2, return_sequences=sequences), dense()), batch_first=batch_first)
-    write_lstmf(spec, "m.lstmf")
-    x, lengths = np.load("x.npy"), np.array([6, 1, 3, 0, 5])
-    np.save("in.npy", x if batch_first else x.swapaxes(0, 1))
-    np.save("lengths.npy", lengths)
-    argv = ["predict", "m.lstmf", "in.npy", "--lengths", "lengths.npy", "--force"]
-    assert main([*argv, "-o", "whole.npy", "--batch-size", "5"]) == 0
-    assert main([*argv, "-o", "parts.npy", "--batch-size", str(batch_size)]) == 0
-    whole = np.load("whole.npy")
-    np.testing.assert_array_equal(np.load("parts.npy"), whole)
-    y = whole if batch_first or not sequences else whole.swapaxes(0, 1)
-    assert difference(y, expected(spec, x, lengths)) < 1e-5
+def test_other_commands_need_a_choice(capsys, checkpoint):
+    message = fails(capsys, "import", checkpoint, "-o", "out.lstmf")
+    assert 'module="embed, enc"' in message
+    assert message.endswith("(on the command line: --module CHAIN)")
+    assert "nothing is called 'decoder'" in fails(capsys, "inspect", checkpoint, "--module", "decoder")
 
 
-def test_predict_ids():
-    spec = ModelSpec((embedding(), stack("gru", return_sequences=False)))
-    write_lstmf(spec, "text.lstmf")
-    ids = np.arange(12).reshape(4, 3) % 7
-    np.save("ids.npy", ids)
-    assert main(["predict", "text.lstmf", "ids.npy", "-o", "y.npy", "--batch-size", "3"]) == 0
-    assert difference(np.load("y.npy"), expected(spec, ids)) < 1e-5
-
-
-def test_predict_one_sequence_without_a_batch():
-    np.save("one.npy", np.load("x.npy")[0])
-    assert main(["predict", "model.lstmf", "one.npy", "-o", "y.npy"]) == 0
-    assert difference(np.load("y.npy"), expected(tiny(), np.load("x.npy"))[0]) < 1e-5
-
-
-def test_predict_no_rows():
-    np.save("none.npy", np.zeros((0, 6, 2), np.float32))
-    assert main(["predict", "model.lstmf", "none.npy", "-o", "y.npy"]) == 0
-    assert np.load("y.npy").shape == (0, 6, 1)
-
-
-def test_predict_in_float64():
-    assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--dtype", "float64"]) == 0
-    y = np.load("y.npy")
-    assert y.dtype == np.float64
-    assert difference(y, expected(tiny(), np.load("x.npy"))) < 1e-12
-
-
-def test_predict_through_pipes():
-    found = shell("predict", "model.lstmf", "-", "-o", "-", input=Path("x.npy").read_bytes(), capture_output=True)
-    assert found.returncode == 0
-    assert difference(np.load(io.BytesIO(found.stdout)), expected(tiny(), np.load("x.npy"))) < 1e-5
-    assert b"written to -" in found.stderr
-
-
-def test_predict_to_standard_output_reports_json_on_stderr():
-    found = shell("predict", "model.lstmf", "x.npy", "-o", "-", "--json", capture_output=True)
-    assert found.returncode == 0
-    assert json.loads(found.stderr)["output_shape"] == [5, 6, 1]
-    assert np.load(io.BytesIO(found.stdout)).shape == (5, 6, 1)
-
-
-def test_binary_is_not_printed_on_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert "is a terminal" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "-")
-
-
-def test_predict_never_replaces_a_file_unasked(capsys):
-    Path("y.npy").write_bytes(b"precious")
-    assert "--force" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy")
-    assert Path("y.npy").read_bytes() == b"precious"
-    assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--force"]) == 0
-    assert np.load("y.npy").shape == (5, 6, 1)
-
-
-def test_predict_shows_progress_to_people_only(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--batch-size", "2"]) == 0
-    assert "3/3" in capsys.readouterr().err
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert main(["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--batch-size", "2", "--force"]) == 0
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros((5, 6, 3), np.float32), "3"),
-        (np.zeros((5,), np.float32), "5"),
-        (np.zeros((5, 6, 2), np.complex64), "complex64"),
-    ],
-)
-def test_predict_refuses_a_wrong_input(array, message, capsys):
-    np.save("wrong.npy", array)
-    assert message in fails(capsys, "predict", "model.lstmf", "wrong.npy", "-o", "y.npy")
-    assert not Path("y.npy").exists()
-
-
-@pytest.mark.parametrize("lengths", [[1, 2], [[1] * 5], 3])
-def test_predict_refuses_lengths_of_another_shape(lengths, capsys):
-    np.save("lengths.npy", np.array(lengths))
-    message = fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy", "--lengths", "lengths.npy")
-    assert "lengths" in message
-    assert "(5,)" in message
-
-
-def test_predict_refuses_pickled_objects(capsys):
-    np.save("objects.npy", np.array([{"a": 1}]), allow_pickle=True)
-    message = fails(capsys, "predict", "model.lstmf", "objects.npy", "-o", "y.npy")
-    assert message.startswith("objects.npy: expected an array saved by numpy.save")
-
-
-def test_predict_refuses_every_truncated_array(capsys):
-    data = Path("x.npy").read_bytes()
-    for size in range(0, len(data), 7):
-        Path("cut.npy").write_bytes(data[:size])
-        assert "expected an array saved by numpy.save" in fails(capsys, "predict", "model.lstmf", "cut.npy", "-o", "y")
-
-
-def test_a_forced_instruction_set_that_is_missing_is_named(capsys):
-    assert "avx9" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy", "--isa", "avx9")
-
-
-@pytest.mark.parametrize("threads", ["1000", "several"])
-def test_a_wrong_environment_is_an_error_not_a_traceback(threads, capsys, monkeypatch):
-    monkeypatch.setenv("LSTM_FAST_NUM_THREADS", threads)
-    assert "LSTM_FAST_NUM_THREADS: expected" in fails(capsys, "predict", "model.lstmf", "x.npy", "-o", "y.npy")
-
-
-# verify
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_verify_passes_on_every_model(name, capsys):
-    write_lstmf(SPECS[name], "any.lstmf")
-    code, found = run_json(capsys, "verify", "any.lstmf")
-    assert [(check["name"], check["passed"]) for check in found["checks"]] == [("recorded", True), ("reference", True)]
-    assert code == 0
-
-
-def test_verify_in_words(capsys):
-    assert main(["verify", "model.lstmf"]) == 0
-    printed = capsys.readouterr().out
-    assert "output recorded in the file" in printed
-    assert "FAILED" not in printed
-
-
-def test_verify_fails_above_the_tolerance(capsys):
-    code, found = run_json(capsys, "verify", "model.lstmf", "--tol", "1e-300")
-    assert code == 1
-    assert found["ok"] is False
-    recorded, fresh = found["checks"]
-    assert recorded["tolerance"] == 2**-23
-    assert fresh["tolerance"] == 1e-300
-    assert not fresh["passed"]
-
-
-def test_verify_in_float64(capsys):
-    write_lstmf(SPECS["lstm float64"], "wide.lstmf")
-    code, found = run_json(capsys, "verify", "wide.lstmf", "--dtype", "float64", "--tol", "1e-12")
-    assert code == 0, found
-
-
-def test_verify_against_the_source(capsys):
-    write_lstmf(tiny(), "source.lstmf")
-    code, found = run_json(capsys, "verify", "model.lstmf", "--against", "source.lstmf")
-    assert code == 0
-    assert [check["name"] for check in found["checks"]] == ["recorded", "reference", "against"]
-
-
-def test_verify_against_other_weights_fails(capsys):
-    write_lstmf(ModelSpec((stack(inputs=2, hidden=2, seed=77), dense(2, 1))), "other.lstmf")
-    assert main(["verify", "model.lstmf", "--against", "other.lstmf"]) == 1
-    assert "does not hold the source's model" in capsys.readouterr().out
-
-
-def test_verify_against_another_output_shape_is_null_in_json(capsys):
-    write_lstmf(ModelSpec((stack(inputs=2, hidden=2), dense(2, 3))), "other.lstmf")
-    code, found = run_json(capsys, "verify", "model.lstmf", "--against", "other.lstmf")
-    assert code == 1
-    assert found["checks"][2]["difference"] is None
-
-
-@pytest.mark.parametrize("name", ["lstm", "text"])
-def test_verify_against_another_input_is_an_error(name, capsys):
-    write_lstmf(SPECS[name], "other.lstmf")
-    message = fails(capsys, "verify", "model.lstmf", "--against", "other.lstmf")
-    assert "--against: the two models take different inputs" in message
-
-
-def test_verify_catches_a_wrong_engine(capsys, monkeypatch):
-    genuine = reference.forward
-
-    def shifted(*args, **kwargs):
-        y, states = genuine(*args, **kwargs)
-        return y + 1e-3, states
-
-    monkeypatch.setattr(reference, "forward", shifted)
-    assert main(["verify", "model.lstmf"]) == 1
-    assert "FAILED" in capsys.readouterr().out
+def test_limits_are_raised_by_name(capsys, checkpoint):
+    message = fails(capsys, "inspect", checkpoint, "--module", "enc", "--limit", "entries=2")
+    assert "expected at most 2, got 4" in message
+    assert message.endswith("(on the command line: --limit NAME=N)")
+    assert main(["inspect", checkpoint, "--module", "enc", "--limit", "entries=4", "--limit", "nesting=9"]) == 0
+    many = ModelSpec(tuple(dense(2, 2, name=f"dense{i}") for i in range(3)))
+    write_lstmf(many, "many.lstmf")
+    for command in ("inspect", "verify"):
+        capsys.readouterr()
+        assert "entries" in fails(capsys, command, "many.lstmf", "--limit", "entries=3")
+        assert main([command, "many.lstmf", "--limit", "entries=20"]) == 0
 
 
 # doctor

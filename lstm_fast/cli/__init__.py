@@ -17,6 +17,13 @@ from ._shared import CommandError, Result, escape
 
 _COMMANDS = (import_model, inspect_model, predict, verify, doctor)
 _FAILED, _INTERRUPTED = 1, 130
+#: How the arguments that messages advise are given here.
+_OPTIONS = {
+    "module=": "--module CHAIN",
+    "config=": "--config JSON",
+    "limits=": "--limit NAME=N",
+    "batch_first=": "--batch-first or --time-first",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,4 +97,6 @@ def _message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"not enough memory{f' ({error})' if str(error) else ''}; try a smaller --batch-size or a smaller file"
-    return str(error) or type(error).__name__
+    message = str(error) or type(error).__name__
+    spelled = [option for argument, option in _OPTIONS.items() if argument in message]
+    return f"{message}\n(on the command line: {', '.join(spelled)})" if spelled else message

@@ -6,8 +6,7 @@ import argparse
 import io
 import math
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,13 +60,22 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="arrays are (time, batch, features), as PyTorch's batch_first=False",
     )
     group.add_argument("--config", metavar="JSON", help="the configuration that belongs to a weights-only .h5 file")
+    group.add_argument(
+        "--limit",
+        dest="limits",
+        action="append",
+        default=[],
+        type=_limit,
+        metavar="NAME=N",
+        help="raise a safety limit for a file you trust, such as entries=20000; may be repeated",
+    )
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what runs the model."""
     group = parser.add_argument_group("running it")
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision of the arithmetic (default: float32)")
-    group.add_argument("--backend", help="packed or blas (default: the faster one here; or LSTM_FAST_BACKEND)")
+    group.add_argument("--backend", help="packed or blas (default: packed; or LSTM_FAST_BACKEND)")
     group.add_argument("--isa", help="force an instruction set, such as avx2 (default: the best; or LSTM_FAST_ISA)")
     group.add_argument(
         "--num-threads", type=_threads, metavar="N", help="threads, or auto (default: LSTM_FAST_NUM_THREADS, or 1)"
@@ -83,7 +91,14 @@ def add_output_options(parser: argparse.ArgumentParser, metavar: str) -> None:
 
 def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The options of :func:`add_source_options` as load's arguments."""
-    return {"module": args.module, "batch_first": args.batch_first, "config": args.config}
+    from ..limits import Limits
+
+    return {
+        "module": args.module,
+        "batch_first": args.batch_first,
+        "config": args.config,
+        "limits": Limits(**dict(args.limits)),
+    }
 
 
 def load_model(path: str, args: argparse.Namespace, source: dict[str, Any]) -> Model:
@@ -101,18 +116,39 @@ def load_model(path: str, args: argparse.Namespace, source: dict[str, Any]) -> M
 
 def read_array(path: str) -> np.ndarray:
     """The array in a .npy file, or on standard input for ``-``; pickled objects are refused."""
-    from tokenize import TokenError
+    from ..errors import ModelFormatError
+    from ..importers._source import read_source
+    from ..limits import Limits
 
+    name = "standard input" if path == "-" else path
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else read_source(path, Limits(file_bytes=sys.maxsize))
+    except ModelFormatError as error:
+        raise CommandError(f"{name}: {error}") from None
+    try:
+        return _parse_array(data)
+    except Exception as error:  # NumPy evaluates the header as a literal, which can fail in many ways
+        reason = str(error) or type(error).__name__
+        raise CommandError(f"{name}: expected an array saved by numpy.save ({reason})") from None
+
+
+def _parse_array(data: bytes) -> np.ndarray:
+    """The array in a .npy file, as a view of its bytes, once its declared size is the one that is there."""
+    import numpy as np
     from numpy.lib import format as npy
 
-    try:
-        if path == "-":
-            return npy.read_array(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
-        with Path(path).open("rb") as file:
-            return npy.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, TypeError, TokenError) as error:
-        name = "standard input" if path == "-" else path
-        raise CommandError(f"{name}: expected an array saved by numpy.save ({error})") from None
+    file = io.BytesIO(data)
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):  # 3.0 differs in the names of fields alone
+        raise ValueError(f"its version is {version}, not (1, 0) or (2, 0)")
+    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    start = file.tell()
+    if dtype.hasobject:
+        raise ValueError("its elements are pickled objects")
+    size = math.prod(shape) * dtype.itemsize
+    if size != len(data) - start:
+        raise ValueError(f"it declares {size} bytes of elements and holds {len(data) - start}")
+    return np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
 
 
 def refuse_output(args: argparse.Namespace) -> None:
@@ -184,6 +220,18 @@ def positive_int(text: str) -> int:
 
 def _threads(text: str) -> int | str:
     return text if text == "auto" else positive_int(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    from ..limits import Limits
+
+    name, _, value = text.partition("=")
+    try:
+        Limits(**{name: int(value)})
+    except (TypeError, ValueError) as error:
+        known = ", ".join(f"{limit}={value}" for limit, value in asdict(Limits()).items())
+        raise argparse.ArgumentTypeError(f"expected one of {known}, got {text!r} ({error})") from None
+    return name, int(value)
 
 
 positive_float.__name__ = "number"

@@ -23,6 +23,7 @@ from ._shared import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..limits import Limits
     from ..model import Model
     from ..spec import ModelSpec
 
@@ -68,8 +69,9 @@ def run(args: argparse.Namespace) -> Result:
     from ..importers import load_spec
 
     source = source_arguments(args)
-    model = load_model(args.file, args, {} if args.against else source)
-    checks = _check_recorded(model, args.file, args.tol)
+    limits = source["limits"]
+    model = load_model(args.file, args, {"limits": limits} if args.against else source)
+    checks = _check_recorded(model, args.file, limits, args.tol)
     checks.append(_check_reference("reference", model, model.spec, args.tol))
     if args.against:
         checks.append(_check_reference("against", model, load_spec(args.against, **source), args.tol))
@@ -86,7 +88,7 @@ def run(args: argparse.Namespace) -> Result:
     return Result(1 if failed else 0, facts, _text(model, checks, failed))
 
 
-def _check_recorded(model: Model, path: str, tolerance: float) -> list[_Check]:
+def _check_recorded(model: Model, path: str, limits: Limits, tolerance: float) -> list[_Check]:
     """The check in a native file; none for other files."""
     import numpy as np
 
@@ -94,9 +96,9 @@ def _check_recorded(model: Model, path: str, tolerance: float) -> list[_Check]:
     from ..fileformat import is_lstmf, read_check
 
     data = Path(path).read_bytes()
-    if not is_lstmf(data):
+    if not is_lstmf(data, limits):
         return []
-    recorded = read_check(data)
+    recorded = read_check(data, limits)
     y = run_batch_first(model, recorded.x, recorded.lengths)
     with np.errstate(over="ignore"):
         found = difference(y.astype(np.float32), recorded.y)

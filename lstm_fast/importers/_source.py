@@ -55,7 +55,7 @@ def read_source(source: Source, limits: Limits, recognise: Callable[[bytes], obj
 
 
 def _read_path(path: str | os.PathLike, limits: Limits, recognise: Callable[[bytes], object] | None) -> bytes:
-    _require_regular(Path(path).stat())
+    _require_regular(Path(os.fsdecode(path)).stat())
     flags = os.O_RDONLY
     for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, name, 0)

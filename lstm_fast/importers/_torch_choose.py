@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import UnsupportedModelError
+from ..errors import ModuleChoiceError, UnsupportedModelError
 from ..spec import ACTIVATIONS
 from ._torch_find import Modules, Node
 from ._torch_kinds import is_own, is_scripted_activation, is_torch, kind_of, tensors_text
@@ -39,9 +39,13 @@ def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
     ):
         chain.add(listed[0])
     else:
-        raise UnsupportedModelError(
-            "nothing says how the modules in it follow one another; say it with module=, for example\n"
-            f"  {_example(modules, listed)}\n{_table(modules, listed)}"
+        example = _example(modules, listed)
+        advice = f', for example\n  module="{example}"' if example else "; none of them is supported"
+        raise ModuleChoiceError(
+            f"nothing says how the modules in it follow one another; say it with module={advice}\n"
+            f"{_table(modules, listed)}",
+            {name or "(root)": _describe(modules[name]) for name in listed},
+            example,
         )
     return chain
 
@@ -124,7 +128,7 @@ def _example(modules: Modules, listed: list[str]) -> str:
     """A guess at what comes first and last, for the user to correct."""
     usable = [name for name in listed if kind_of(modules[name]) in _USABLE]
     usable.sort(key=lambda name: _USABLE.index(kind_of(modules[name])))
-    return f'module="{", ".join(usable[:6])}"' if usable else "(none of them is supported)"
+    return ", ".join(usable[:6])
 
 
 def _table(modules: Modules, listed: list[str]) -> str:
