@@ -21,6 +21,7 @@ _UNDERSTOOD = (
     "understood are Keras .keras and .h5, PyTorch .pt/.pth (zip and legacy) and .safetensors, lstm_fast's own .lstmf"
 )
 _NATIVE_KEY = "lstm_fast.format"
+_LONGEST_MESSAGE = 10_000
 
 #: What each kind of file is called, and which of load's arguments mean something for it.
 _KINDS = {
@@ -77,11 +78,12 @@ def load_spec(
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Puts ``name`` in front of the message of an error in a file."""
+    """Puts ``name`` in front of the message of an error in a file, and cuts what the file may have made endless."""
     try:
         yield
     except ModelFormatError as error:
-        error.args = (f"{name}: {error}",)
+        text = str(error)
+        error.args = (f"{name}: {text[:_LONGEST_MESSAGE]}{'...' * (len(text) > _LONGEST_MESSAGE)}",)
         raise
 
 
