@@ -158,8 +158,7 @@ class _Machine:
         return values
 
     def pop_tuple(self, size: int) -> tuple:
-        values = [self.pop() for _ in range(size)]
-        return tuple(reversed(values))
+        return tuple([self.pop() for _ in range(size)][::-1])
 
     # Memo.
 
@@ -182,13 +181,22 @@ class _Machine:
             raise self.fault("a list to append to")
         target.extend(values)
 
-    def set_items(self, values: list) -> None:
+    def dictionary(self) -> dict:
         target = self.top()
         if isinstance(target, Record):
             target = target.entries
-        if not isinstance(target, dict) or len(values) % 2:
-            raise self.fault("a dictionary and pairs of key and value")
-        target.update(zip(map(_key, values[::2]), values[1::2], strict=True))
+        if not isinstance(target, dict):
+            raise self.fault("a dictionary")
+        return target
+
+    def set_item(self) -> None:
+        value, key = self.pop(), self.pop()
+        self.dictionary()[_key(key)] = value
+
+    def set_items(self, values: list) -> None:
+        if len(values) % 2:
+            raise self.fault("pairs of key and value")
+        self.dictionary().update(zip(map(_key, values[::2]), values[1::2], strict=True))
 
     def new_dict(self) -> None:
         values = self.pop_mark()
@@ -308,7 +316,7 @@ _ACTIONS: dict[int, Callable[[_Machine], None]] = {
     0x90: lambda m: m.append(m.pop_mark()),
     ord("}"): lambda m: m.push_object({}),
     ord("d"): _Machine.new_dict,
-    ord("s"): lambda m: m.set_items(list(m.pop_tuple(2))),
+    ord("s"): _Machine.set_item,
     ord("u"): lambda m: m.set_items(m.pop_mark()),
     ord(")"): lambda m: m.push(()),
     ord("t"): lambda m: m.push_object(tuple(m.pop_mark())),
