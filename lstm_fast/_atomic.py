@@ -41,6 +41,8 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if target.exists() and not target.is_file():
         code = errno.EISDIR if target.is_dir() else errno.EINVAL
         raise OSError(code, "expected a regular file to write to", str(target))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such directory to write to", str(target.parent))
     if target.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 

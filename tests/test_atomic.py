@@ -129,6 +129,12 @@ def test_a_link_is_followed(old):
     assert old.read_bytes() == lstmf_bytes(SPECS["text"])
 
 
+def test_a_missing_directory_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "nowhere" / "out", b"")
+    assert caught.value.filename == str(tmp_path / "nowhere")
+
+
 def test_only_regular_files_are_replaced(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

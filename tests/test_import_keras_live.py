@@ -246,6 +246,14 @@ def test_classes_of_ones_own_are_refused():
         from_keras_model([1, 2])
 
 
+def test_models_without_weights_yet():
+    for model in (layers.LSTM(3), keras.Sequential([layers.LSTM(3)])):
+        with pytest.raises(UnsupportedModelError, match="no weights yet; call it once"):
+            from_keras_model(model)
+    with pytest.raises(TypeError, match="got the class LSTM"):
+        from_keras_model(layers.LSTM)
+
+
 def test_lambda_is_refused_before_anything_is_read():
     model = model_of("lambda", (None, 3), layers.LSTM(3), layers.Lambda(lambda x: x))
     with pytest.raises(UnsupportedModelError, match="'Lambda'"):

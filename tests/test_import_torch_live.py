@@ -291,8 +291,13 @@ def test_quantized_modules_and_tensors_are_refused():
 
 
 def test_no_module():
-    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got int"):
-        from_torch_module(3)
+    for value, words in (
+        (3, "int"),
+        (nn.LSTM, "the class LSTM"),
+        (nn.LSTM(2, 3).state_dict(), r"OrderedDict; .* load\(\)"),
+    ):
+        with pytest.raises(TypeError, match=rf"expected a torch\.nn\.Module, got {words}"):
+            from_torch_module(value)
 
 
 def test_ambiguous_checkpoint_is_named_by_path():

@@ -51,8 +51,11 @@ def load_spec(
 
     Raises:
         ModelFormatError, UnsupportedModelError, ModelLimitError: see :mod:`lstm_fast.errors`. OSError: no such file.
+        TypeError: an argument of the wrong type.
     """
     limits = Limits() if limits is None else limits
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits: expected lstm_fast.Limits, such as Limits(entries=20_000), got {limits!r}")
     with _named(name_of(source)):
         data = read_source(source, limits, _recognise)
         kind, archive = _detect(data, limits)

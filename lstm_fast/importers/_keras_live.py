@@ -34,9 +34,17 @@ def from_keras_model(model: Any) -> ModelSpec:
         UnsupportedModelError: a class, function or attribute that is not honoured, by name.
         TypeError: ``model`` is not an object of Keras.
     """
-    if not (callable(getattr(model, "get_config", None)) and callable(getattr(model, "get_weights", None))):
-        raise TypeError(f"expected a Keras model or layer, got {type(model).__module__}.{type(model).__qualname__}")
+    instance = not isinstance(model, type)
+    if not (
+        instance and callable(getattr(model, "get_config", None)) and callable(getattr(model, "get_weights", None))
+    ):
+        what = f"{type(model).__module__}.{type(model).__qualname__}" if instance else f"the class {model.__name__}"
+        raise TypeError(f"expected a Keras model or layer, got {what}; files are for load()")
     _check_own(model, type(model).__name__)
+    if not getattr(model, "built", True):
+        raise UnsupportedModelError(
+            "the model has no weights yet; call it once, or model.build((None, None, features))"
+        )
     version = _version(_root(type(model)))
     class_name = type(model).__name__
     if is_model(class_name):

@@ -64,9 +64,11 @@ def _name_root(modules: Modules) -> Modules:
 
 
 def _split(module: str | Sequence[str]) -> list[list[str]]:
-    entries = module.split(",") if isinstance(module, str) else list(module)
-    if not entries or not all(isinstance(entry, str) for entry in entries):
-        raise UnsupportedModelError("module=: expected names separated by commas, or a sequence of names")
+    entries = module.split(",") if isinstance(module, str) else module
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
+        raise TypeError(f"module: expected names separated by commas, or a list of names, got {module!r}")
+    if not entries or not all(entry.strip() for entry in entries):
+        raise UnsupportedModelError(f"module={module!r}: expected names, one of them is empty; see a comma too many?")
     return [[part.strip() for part in entry.split(":")] for entry in entries]
 
 

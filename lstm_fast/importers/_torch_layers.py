@@ -85,6 +85,8 @@ class Chain:
 
     def spec(self, batch_first: bool | None, source_kind: str) -> ModelSpec:
         """The model. ``batch_first`` None is what the modules say, or True where none does."""
+        if not isinstance(batch_first, bool | None):
+            raise TypeError(f"batch_first: expected True, False or None, got {batch_first!r}")
         self._check_layout(batch_first)
         if messages := self._refused + self._faults:
             error = UnsupportedModelError if self._refused else ModelFormatError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import as_array
-from ..errors import DTypeError, ShapeError, all_faults
+from ..errors import DTypeError, ShapeError, UnsupportedModelError, all_faults
 from ..spec import ACTIVATIONS, GATES, SIGMOID, TANH, Activation, ModelSpec
 from . import _torch_stack
 from ._torch_kinds import named_activation
@@ -84,6 +84,9 @@ def torch_arrays(
 
 def _named(given: dict[str, Arrays], bidirectional: bool) -> dict[str, np.ndarray]:
     """The arrays as floats of one dtype, under PyTorch's names; copies, for the model outlives the caller's arrays."""
+    for part in ("weight_ih", "weight_hh"):
+        if given[part] is None:
+            raise ShapeError(f"{part}: expected an array, got None")
     directions = ("", "_reverse") if bidirectional else ("",)
     counts = {part: len(value) if isinstance(value, list | tuple) else 1 for part, value in given.items()}
     count = counts["weight_ih"]
@@ -111,7 +114,8 @@ def _add_zeros(arrays: dict[str, np.ndarray], where: dict[str, str]) -> None:
         part, _, suffix = name.rpartition("_l")
         other = {"bias_ih": "bias_hh", "bias_hh": "bias_ih"}.get(part)
         if other and f"{other}_l{suffix}" not in arrays:
-            arrays[f"{other}_l{suffix}"] = np.zeros_like(arrays[name])
+            weight = arrays[f"weight_ih_l{suffix}"]
+            arrays[f"{other}_l{suffix}"] = np.zeros(weight.shape[:1], weight.dtype)
             where[f"{other}_l{suffix}"] = "zeros"
 
 
@@ -120,4 +124,9 @@ def _activation(value: str | Activation) -> Activation:
         return value
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ValueError(f"unknown activation {value!r}; known: {', '.join(ACTIVATIONS)}")
-    return named_activation(value)
+    try:
+        return named_activation(value)
+    except UnsupportedModelError:
+        raise ValueError(
+            f"{value} takes {', '.join(ACTIVATIONS[value])}: give lstm_fast.Activation({value!r}, ...)"
+        ) from None

@@ -66,8 +66,15 @@ def from_torch_module(
             " torch.jit.save writes"
         )
     if not is_live_module(source):
-        raise TypeError(f"expected a torch.nn.Module, got {type(source).__name__}")
+        raise TypeError(
+            f"expected a torch.nn.Module, got {_kind(source)}; files, of state dicts that torch.save wrote too, are for"
+            " load()"
+        )
     return choose(from_live(source), module).spec(batch_first, "torch").validate()
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _merge(found: list[tuple[str, Modules]]) -> Modules:
