@@ -131,7 +131,7 @@ def test_a_link_is_followed(old):
 
 def test_a_missing_directory_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
-        write_atomically(tmp_path / "nowhere" / "out", b"")
+        write_lstmf(every_spec()["tiny"], tmp_path / "nowhere" / "out")
     assert caught.value.filename == str(tmp_path / "nowhere")
 
 

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lstm-fast", description="Import trained recurrent networks and run them on the CPU."
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True)
     for command in _COMMANDS:
         command.add_parser(commands).set_defaults(run=command.run)
     return parser
