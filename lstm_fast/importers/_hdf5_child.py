@@ -87,6 +87,7 @@ def confine(memory, seconds, output):
         memory += int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     except OSError:
         memory = resource.RLIM_INFINITY  # no way to tell how much is in use already; the clock still guards
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a parent that ignores it would have it ignored here
     signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends the process; the limit below is coarse, but for good
     seconds += int(time.process_time()) + 1
     for name, value, hard in (
