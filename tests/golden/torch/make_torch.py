@@ -5,7 +5,10 @@ final h (and c) of every recurrent module where there is one.
 """
 
 import argparse
+import warnings
+import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -14,6 +17,17 @@ from torch import nn
 
 HERE = Path(__file__).parent
 LEGACY = {"_use_new_zipfile_serialization": False}
+
+
+def drop_debug_members(path: Path) -> None:
+    """Take the source and the paths that TorchScript keeps for its messages out of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = [
+            (info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(".debug_pkl")
+        ]
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, data in members:
+            archive.writestr(zipfile.ZipInfo(info.filename), data)
 
 
 class TextNet(nn.Module):
@@ -74,7 +88,8 @@ def main() -> None:
     record("rnn_relu_module", rnn, x)
 
     dense = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.3), nn.Dropout(0.5), nn.Linear(4, 2), nn.Softmax(-1)).eval()
-    torch.save(dense, HERE / "sequential_module_legacy.pth", **LEGACY)
+    with mock.patch("inspect.getsourcelines", side_effect=OSError), warnings.catch_warnings(action="ignore"):
+        torch.save(dense, HERE / "sequential_module_legacy.pth", **LEGACY)  # without the source of its classes
     record("sequential_module_legacy", dense, x)
 
     text = TextNet().to(torch.bfloat16)
@@ -96,6 +111,7 @@ def main() -> None:
 
     scripted = nn.LSTM(3, 4, bias=False)
     torch.jit.script(scripted).save(HERE / "lstm_script.pt")
+    drop_debug_members(HERE / "lstm_script.pt")
     record("lstm_script", scripted, x)
 
     cell = nn.GRUCell(3, 4)
