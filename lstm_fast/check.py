@@ -54,7 +54,7 @@ def probe(spec: ModelSpec, batch: int, time: int, label: str) -> tuple[np.ndarra
     lengths = np.array([max(time - 2 * row, 1) for row in range(batch)], np.int64)
     first = spec.layers[0]
     if isinstance(first, Embedding):
-        x = (_noise(batch * time, label, 8) % np.uint64(first.weight.shape[0])).astype(np.int64).reshape(batch, time)
+        x = (_noise(batch * time, label, 8) % np.uint64(spec.vocabulary)).astype(np.int64).reshape(batch, time)
         if first.mask_zero:
             x[:, 1::4] = 0
         return x, lengths

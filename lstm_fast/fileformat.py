@@ -110,8 +110,8 @@ def _check(spec: ModelSpec, x: np.ndarray | None, lengths: np.ndarray | None, y:
             )
     if lengths.min() < 0 or lengths.max() > time:
         raise ModelFormatError(f"{_CHECK}.lengths: expected 0 to {time}, got {lengths.min()} to {lengths.max()}")
-    if spec.takes_ids and (x.min() < 0 or x.max() >= spec.layers[0].weight.shape[0]):
-        raise ModelFormatError(f"{_CHECK}.x: expected ids below {spec.layers[0].weight.shape[0]}, got {x.max()}")
+    if spec.vocabulary and (x.min() < 0 or x.max() >= spec.vocabulary):
+        raise ModelFormatError(f"{_CHECK}.x: expected ids below {spec.vocabulary}, got {x.max()}")
     return Check(x, lengths, y)
 
 

@@ -357,6 +357,12 @@ class ModelSpec:
         return bool(self.layers) and isinstance(self.layers[0], Embedding)
 
     @property
+    def vocabulary(self) -> int | None:
+        """The ids that the network takes are below this; None where it takes features."""
+        first = self.layers[0] if self.layers else None
+        return int(first.weight.shape[0]) if isinstance(first, Embedding) else None
+
+    @property
     def input_size(self) -> int | None:
         """Features per step; None where the network takes integer ids."""
         if self.takes_ids:

@@ -142,6 +142,14 @@ def test_integer_inputs_must_hold_every_id(dtype, rows, fits):
             draft_model(network, Version("3.0"), Limits())
 
 
+def test_precisions_do_not_change_behind_a_mask():
+    wide = layer("LSTM", units=2, dtype="float64")
+    with pytest.raises(UnsupportedModelError, match="'float64' after 'float32' is not supported behind a mask"):
+        spec_of(sequential(layer("Masking", dtype="float32"), layer("Dropout", rate=0.1), wide))
+    assert spec_of(sequential(layer("Masking", dtype="float64"), wide)).layers
+    assert spec_of(sequential(layer("Dropout", rate=0.1, dtype="float32"), wide)).layers
+
+
 def test_zeros_for_masked_steps_reach_the_last_output():
     last = layer("GRU", units=2, zero_output_for_mask=True)
     with pytest.raises(UnsupportedModelError, match="ends in a masked step"):

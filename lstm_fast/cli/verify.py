@@ -116,13 +116,13 @@ def _check_reference(name: str, model: Model, spec: ModelSpec, tolerance: float)
 
 
 def _require_same_input(ours: ModelSpec, theirs: ModelSpec) -> None:
-    def vocabulary(spec: ModelSpec) -> int | None:
-        return spec.layers[0].weight.shape[0] if spec.takes_ids else None
+    def taken(spec: ModelSpec) -> str:
+        return f"{spec.input_size} features" if spec.vocabulary is None else f"ids below {spec.vocabulary}"
 
-    if (ours.input_size, vocabulary(ours)) != (theirs.input_size, vocabulary(theirs)):
+    if taken(ours) != taken(theirs):
         raise CommandError(
-            f"--against: the two models take different inputs: {ours.input_size or 'ids'} features"
-            f" and {theirs.input_size or 'ids'}; is it the right source, and the right --module?"
+            f"--against: the two models take different inputs: {taken(ours)} and {taken(theirs)}; is it the right"
+            " source, and the right --module?"
         )
 
 

@@ -22,6 +22,7 @@ from ._keras_config import (
     activation_layer,
     activation_or_softmax,
     class_of,
+    show,
     snake_case,
     unsupported_class,
 )
@@ -86,6 +87,7 @@ class Flow:
     masked: bool = False
     sequence: bool = True
     size: int | None = None
+    policy: object = None  # dtype policy of the layer before
 
 
 def draft(class_name: str, values: object, place: Place, flow: Flow) -> Draft:
@@ -94,10 +96,11 @@ def draft(class_name: str, values: object, place: Place, flow: Flow) -> Draft:
     Raises UnsupportedModelError for a class outside the table or an attribute that is not honoured, ModelFormatError
     for a configuration that contradicts itself.
     """
+    config = Config(values, place.where, _TRAINING_ONLY.get(class_name, ()))
+    _check_policy(config, flow)
     if class_name in _TRAINING_ONLY:
-        Config(values, place.where, _TRAINING_ONLY[class_name]).finish()
+        config.finish()
         return Draft(place, (), lambda arrays: ())
-    config = Config(values, place.where)
     if class_name in _RECURRENT or class_name == "RNN":
         return _recurrent(_run(class_name, config, place, flow.version), place, flow)
     if class_name in _TABLE:
@@ -113,6 +116,17 @@ def draft(class_name: str, values: object, place: Place, flow: Flow) -> Draft:
     if found is None:
         raise unsupported_class(class_name, place.where)
     return Draft(place, (), lambda arrays: _activation_layers(place.name, found))
+
+
+def _check_policy(config: Config, flow: Flow) -> None:
+    """Some versions of Keras 3 lose a mask where a layer converts its input to another precision, others do not."""
+    policy = config.policy
+    if flow.masked and None not in (policy, flow.policy) and policy != flow.policy:
+        raise UnsupportedModelError(
+            f"{config.where}: dtype policy {show(policy)} after {show(flow.policy)} is not supported behind a mask, which"
+            " some versions of Keras lose there; rebuild the model with one policy"
+        )
+    flow.policy = policy or flow.policy
 
 
 def _activation_layers(name: str, found: Activation | bool) -> tuple[Layer, ...]:
