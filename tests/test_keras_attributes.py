@@ -237,6 +237,11 @@ def patched():
     return model
 
 
+def repeated():
+    layer = layers.LSTM(3, return_sequences=True)
+    return sequential(layer, layers.Dense(3), layer)
+
+
 #: What only a live model tells, for its configuration names Keras' own.
 LIVE = {
     "function of the same name": (lambda: sequential(layers.LSTM(4, activation=tanh)), "activation 'tanh' is a func"),
@@ -247,6 +252,7 @@ LIVE = {
     ),
     "model class of the same name": (lambda: Sequential([keras.Input((None, 3)), layers.LSTM(4)]), "somebody's own"),
     "cell class of the same name": (lambda: sequential(layers.RNN(LSTMCell(4))), "'lstm_cell.*somebody's own"),
+    "a layer twice": (repeated, "a layer stands in it twice"),
     "call of one's own": (patched, r"its call\(\) was replaced"),
 }
 

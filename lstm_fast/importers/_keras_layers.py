@@ -123,8 +123,8 @@ def _check_policy(config: Config, flow: Flow) -> None:
     policy = config.policy
     if flow.masked and None not in (policy, flow.policy) and policy != flow.policy:
         raise UnsupportedModelError(
-            f"{config.where}: dtype policy {show(policy)} after {show(flow.policy)} is not supported behind a mask, which"
-            " some versions of Keras lose there; rebuild the model with one policy"
+            f"{config.where}: dtype policy {show(policy)} after {show(flow.policy)} is not supported behind a mask, for"
+            " some versions of Keras lose it there; rebuild the model with one policy"
         )
     flow.policy = policy or flow.policy
 

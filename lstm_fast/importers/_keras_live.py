@@ -86,6 +86,11 @@ def _check_own(item: Any, where: str) -> None:
                 f"{where}: {name} {getattr(function, '__name__', function)!a} is a function of somebody's own; use one"
                 " of keras.activations"
             )
+    members = [id(layer) for layer in getattr(item, "_layers", ())]
+    if len(members) > len(set(members)):
+        raise UnsupportedModelError(
+            f"{where}: a layer stands in it twice, and Keras names it once; build another layer"
+        )
     for part in _parts(item):
         _check_own(part, f"{where}, {getattr(part, 'name', type(part).__name__)!a}")
 
