@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from hostile import FILES, GOLDEN, HARMLESS, keras, network, object_of
 
 from lstm_fast.errors import LstmFastError, ModelFormatError, ModelLimitError, UnsupportedModelError
@@ -86,8 +87,10 @@ def findings(tmp_path_factory) -> dict[str, dict]:
     good = [GOLDEN / name for name in ("keras/k3_sequential.keras", "keras/k3_sequential.h5", "torch/gru_cell.pt",
             "torch/gru_legacy.pth", "torch/text_bfloat16.safetensors", "lstmf/v1-text.lstmf")]  # fmt: skip
     request = json.dumps([list(map(str, good)), list(map(str, paths))])
-    command = [sys.executable, "-c", PROGRAM]
-    run = subprocess.run(command, input=request, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
+    command, environment = [sys.executable, "-c", PROGRAM], os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        command, input=request, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert not (folder / "hacked").exists()
     lines = map(json.loads, run.stdout.splitlines())
