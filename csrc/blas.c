@@ -107,7 +107,6 @@ void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step) {
     char *scratch = s.scratch;
     char *pre = scratch + (size_t)rows * (size_t)(part->inputs * item);
     char *hn = pre + (size_t)rows * row_size;
-    const char *wh = (const char *)part->w + columns * part->inputs * item;
 
     int64_t stride = columns * item;
     if (s.out) {
@@ -121,18 +120,18 @@ void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step) {
         fill_rows(pre, stride, s.init, row_size, rows);
     if (s.x) {
         const void *x = gather(s.x, rows, (size_t)(part->inputs * item), scratch);
-        gemm(dtype, rows, columns, part->inputs, x, part->inputs, part->w, pre, stride / item);
+        gemm(dtype, rows, columns, part->inputs, x, part->inputs, part->w_x, pre, stride / item);
     }
     if (s.out)
         return;
     if (s.h) {
         const int64_t candidate = s.init_hn ? part->padded : 0; /* columns that go to hn instead */
         const int64_t direct = columns - candidate;
-        gemm(dtype, rows, direct, part->recurrent, s.h, s.h_stride / item, wh, pre, stride / item);
+        gemm(dtype, rows, direct, part->recurrent, s.h, s.h_stride / item, part->w_h, pre, stride / item);
         if (candidate) {
             fill_rows(hn, candidate * item, s.init_hn, (size_t)(candidate * item), rows);
-            gemm(dtype, rows, candidate, part->recurrent, s.h, s.h_stride / item, wh + direct * part->recurrent * item,
-                 hn, candidate);
+            gemm(dtype, rows, candidate, part->recurrent, s.h, s.h_stride / item,
+                 (const char *)part->w_h + direct * part->recurrent * item, hn, candidate);
             s.init_hn = hn;
             s.init_hn_stride = candidate * item;
         }

@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-/* The input is summed inside the step, not in a pass of its own, where it is this narrow or fills the tiles anyway. */
-enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16 };
+/* The input is summed inside the step, not in a pass of its own, where it is this narrow, or where the rows fill the
+ * tiles anyway and its weights are not so large that reading them at every step costs more than the pass. */
+enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 8 << 20 };
 
 /* A cell at work on one block: what stays the same from step to step, and the arguments of each part's step. */
 typedef struct {
@@ -76,11 +77,13 @@ static void prepare_parts(cell_run *r) {
                             .gate = cell->gate,
                             .candidate = cell->candidate,
                             .output = cell->output,
-                            .scratch = r->s->w.blas};
+                            .scratch = r->s->w.blas,
+                            .last_panel = cell->parts[0].panels};
     if (!two)
         return;
     r->parts[1] = r->parts[0];
     r->parts[1].part = &cell->parts[1];
+    r->parts[1].last_panel = cell->parts[1].panels;
     r->parts[1].init = cell->parts[1].bias;
     r->parts[1].h = state->part;
     r->parts[1].h_stride = state->c_stride;
@@ -107,7 +110,8 @@ static void project(cell_run *r, int64_t steps) {
                               .init_hn = part->bias_hn,
                               .out = out,
                               .out_stride = r->projected_stride,
-                              .scratch = s->w.blas};
+                              .scratch = s->w.blas,
+                              .last_panel = part->panels};
         lf_run_step(s->plan, r->kernels[p], &step);
         r->projected[p] = out;
         out += part->columns * item;
@@ -188,7 +192,14 @@ static void run_parts(cell_run *r) {
         r->parts[1].h_prev = state->h;
         r->parts[1].h_next = state->h_next;
         lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
+        r->parts[1].descending ^= 1;
     }
+    r->parts[0].descending ^= 1;
+}
+
+static int folds(const cell_run *r) {
+    const int64_t bytes = r->cell->hoisted * r->cell->input_size * r->s->plan->kernels->item_size;
+    return r->cell->input_size <= FOLDED_FEATURES || (r->s->rows >= FOLDED_ROWS && bytes <= FOLDED_BYTES);
 }
 
 void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_view *y, int64_t begin, int64_t steps,
@@ -200,8 +211,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
                   .x = x,
                   .y = y,
                   .ragged = s->call->lengths || s->w.mask};
-    r.hoists =
-        s->plan->backend == LF_BLAS || (steps > 1 && r.cell->input_size > FOLDED_FEATURES && s->rows < FOLDED_ROWS);
+    r.hoists = s->plan->backend == LF_BLAS || (steps > 1 && !folds(&r));
     choose_kernels(&r);
     prepare_parts(&r);
     if (r.hoists)

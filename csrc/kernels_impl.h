@@ -107,11 +107,22 @@ CONSTANT_INLINE void finish(const lf_step *s, int64_t row, int64_t panel, const 
     }
 }
 
-/* sum[m][p][a] += operand[m][k] * w[p][k][a] for all k; `last` is the sum that takes the last gate. */
-CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const real *w, int64_t panel_size,
+/* How far ahead of the sums a tile of several rows fetches its weights, in numbers. One row reads them at the speed of
+ * the cache that holds them, and only loses by asking for more. */
+enum { AHEAD = 2048 / sizeof(real) };
+
+/* sum[m][p][a] += operand[m][k] * w[panel + p][k][a] for all k; `last` is the sum that takes the last gate. */
+CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const void *weights, int64_t panel,
                                 const int MR, const int NP, const int G, const int S, const int last) {
+    const int64_t panel_size = terms * G * LANES;
+    const real *w = (const real *)weights + panel * panel_size;
     for (int64_t k = 0; k < terms; k++, w += G * LANES) {
         vec value[MR_MAX];
+        if (MR > 1) {
+            UNROLL
+            for (int i = 0; i < NP * G; i++)
+                __builtin_prefetch(w + i / G * panel_size + i % G * LANES + AHEAD);
+        }
         UNROLL
         for (int m = 0; m < MR; m++)
             value[m] = v_set1(operand[m][k]);
@@ -132,8 +143,6 @@ CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t te
 CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const int MR, const int NP, const update u) {
     const lf_part *part = s->part;
     const int G = gates_of(u), S = sums_of(u);
-    const int64_t panel_size = (part->inputs + part->recurrent) * G * LANES;
-    const real *w = (const real *)part->w + panel * panel_size;
     int64_t row[MR_MAX];
     const real *operand[MR_MAX];
     vec sum[ACCUMULATORS];
@@ -147,22 +156,24 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
             UNROLL
             for (int g = 0; g < G; g++)
                 sum[(m * NP + p) * S + g] = v_load(init + (panel + p) * part->panel_stride + g * part->gate_stride);
-            if (u == GRU)
-                sum[(m * NP + p) * S + 3] = at_panel(s->init_hn, s->init_hn_stride, row[m], panel + p);
         }
     }
     if (s->x) {
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = (const real *)s->x[row[m]];
-        accumulate(sum, operand, part->inputs, w, panel_size, MR, NP, G, S, G - 1);
+        accumulate(sum, operand, part->inputs, part->w_x, panel, MR, NP, G, S, G - 1);
+    }
+    if (u == GRU) { /* only now: more sums through the loop above would not fit the registers */
+        UNROLL
+        for (int i = 0; i < MR * NP; i++)
+            sum[i * S + 3] = at_panel(s->init_hn, s->init_hn_stride, row[i / NP], panel + i % NP);
     }
     if (s->h) {
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = at(s->h, s->h_stride, row[m]);
-        w += part->inputs * G * LANES;
-        accumulate(sum, operand, part->recurrent, w, panel_size, MR, NP, G, S, S - 1);
+        accumulate(sum, operand, part->recurrent, part->w_h, panel, MR, NP, G, S, S - 1);
     }
     /* A copy with a run-time index, so that `sum` itself stays in registers through the loops above. */
     vec ready[ACCUMULATORS];
@@ -199,7 +210,11 @@ CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel
 }
 
 /* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */
-CONSTANT_INLINE void all_rows(const lf_step *s, int64_t panel, const int NP, const update u) {
+CONSTANT_INLINE void over_rows(const lf_step *s, int64_t panel, const int SINGLE, const int NP, const update u) {
+    if (SINGLE) {
+        tile(s, 0, panel, 1, NP, u);
+        return;
+    }
     const int64_t tiles = (s->n + MR_MAX - 1) / MR_MAX;
     int64_t first = 0;
     for (int64_t i = 0; i < tiles; i++) {
@@ -209,27 +224,37 @@ CONSTANT_INLINE void all_rows(const lf_step *s, int64_t panel, const int NP, con
     }
 }
 
-/* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. */
-CONSTANT_INLINE void step(const lf_step *s, const update u) {
-    const int64_t panels = s->part->panels;
-    int64_t panel = 0;
-    if (s->n == 1) {
-        for (; panels - panel >= 8 / sums_of(u); panel += 8 / sums_of(u))
-            tile(s, 0, panel, 1, 8 / sums_of(u), u);
-        for (; sums_of(u) == 1 && panels - panel >= 4; panel += 4)
-            tile(s, 0, panel, 1, 4, u);
-        for (; sums_of(u) <= 2 && panels - panel >= 2; panel += 2)
-            tile(s, 0, panel, 1, 2, u);
-        for (; panel < panels; panel++)
-            tile(s, 0, panel, 1, 1, u);
-        return;
+/* Panels in groups of MOST, the last group in halves of it. */
+CONSTANT_INLINE void sweep(const lf_step *s, const int SINGLE, const int MOST, const update u) {
+    const int64_t panels = s->last_panel - s->first_panel, groups = (panels + MOST - 1) / MOST;
+    for (int64_t i = 0; i < groups; i++) {
+        int64_t panel = s->first_panel + (s->descending ? groups - 1 - i : i) * MOST;
+        if (s->last_panel - panel >= MOST) {
+            over_rows(s, panel, SINGLE, MOST, u);
+            continue;
+        }
+        for (; MOST > 4 && s->last_panel - panel >= 4; panel += 4)
+            over_rows(s, panel, SINGLE, 4, u);
+        for (; MOST > 2 && s->last_panel - panel >= 2; panel += 2)
+            over_rows(s, panel, SINGLE, 2, u);
+        for (; MOST > 1 && panel < s->last_panel; panel++)
+            over_rows(s, panel, SINGLE, 1, u);
     }
-    for (; sums_of(u) == 1 && panels - panel >= 4; panel += 4)
-        all_rows(s, panel, 4, u);
-    for (; sums_of(u) <= 2 && panels - panel >= 2; panel += 2)
-        all_rows(s, panel, 2, u);
-    for (; panel < panels; panel++)
-        all_rows(s, panel, 1, u);
+}
+
+/* Recurrent weights from which on most of a step's come from the second-level cache. */
+enum { STREAMED = 64 * 1024 };
+
+/* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. Weights out of
+ * the second-level cache arrive no faster than 4 accumulators take them, and fastest as one stream. */
+CONSTANT_INLINE void step(const lf_step *s, const update u) {
+    const int64_t weights = s->part->columns * s->part->recurrent * (int64_t)sizeof(real);
+    if (s->n > 1)
+        sweep(s, 0, 4 / sums_of(u), u);
+    else if (gates_of(u) == 4 && weights >= STREAMED)
+        sweep(s, 1, 1, u);
+    else
+        sweep(s, 1, 8 / sums_of(u), u);
 }
 
 static void step_lstm(const lf_step *s) { step(s, LSTM); }

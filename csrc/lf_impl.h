@@ -5,10 +5,11 @@
  *
  * A part is one GEMM of a cell: pre-activations of G gates from [x, h]. Its weights lie in panels of L units:
  *
- *     w[panel N][k: x_0 .. x_{I-1}, h_0 .. h_{K-1}][gate G][lane L]
+ *     w_x[panel N][k: x_0 .. x_{I-1}][gate G][lane L]      w_h[panel N][k: h_0 .. h_{K-1}][gate G][lane L]
  *
  * so that for one k the G vectors of a panel are one contiguous run, and the accumulators of a panel hold all gates of
- * L units when the sum ends: the cell update happens in registers. Units beyond the last are zero columns.
+ * L units when the sum ends: the cell update happens in registers. Units beyond the last are zero columns. All of w_h
+ * is one run, for it is read at every step: cut up by w_x, it would fall on half of a cache's sets.
  *
  * The same bits everywhere: every pre-activation is one chain of fused multiply-adds that starts at the bias and runs
  * over x_0 .. x_{I-1}, then h_0 .. h_{K-1}. Storing the chain after x and loading it later (the hoisted projection)
@@ -28,7 +29,7 @@ typedef struct {
     int64_t padded;                    /* N*L */
     int64_t columns;                   /* G*N*L: a row of pre-activations */
     int gates;                         /* G */
-    void *w;                           /* packed: as pictured; blas: wx (G*N*L, I) row-major, wh (G*N*L, K) behind it */
+    void *w_x, *w_h;                   /* packed: as pictured; blas: (G*N*L, I) and (G*N*L, K), row-major */
     void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
     void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
     int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations */
@@ -57,6 +58,8 @@ typedef struct {
     void *const *y; /* output rows of exactly `units` elements, or NULL */
     lf_activation gate, candidate, output;
     void *scratch; /* blas: lf_blas_scratch() bytes */
+    int64_t first_panel, last_panel; /* packed: panels [first, last) of the part */
+    int descending;                  /* packed: from the last panel to the first */
 } lf_step;
 
 typedef void (*lf_step_fn)(const lf_step *step);
@@ -122,15 +125,16 @@ struct lf_plan {
     int makes_mask;
     lf_node *nodes;
     lf_stage *stages;
+    void *weights; /* of all nodes: one block, for one huge page holds what many small ones would scatter over a cache */
 };
 
-/* pack.c: completes a part whose gates, units, inputs and recurrent inputs are set. Gate g of unit u is row
- * gate_rows[g] * units + u of the canonical weights and bias; any source may be NULL, for zeros. */
+/* pack.c: completes a part whose gates, units, inputs and recurrent inputs are set, in zeroed memory. Gate g of unit u
+ * is row gate_rows[g] * units + u of the canonical weights and bias; any source may be NULL, for zeros. */
 typedef struct {
     const void *weight_x, *weight_h, *bias, *bias_hn;
     int gate_rows[4];
 } lf_part_source;
-lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *source);
+void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source);
 
 /* blas.c: loads the library; LF_NO_BLAS where there is none. */
 lf_status lf_blas_open(void);

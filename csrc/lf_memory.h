@@ -10,4 +10,15 @@ void *lf_alloc(size_t size);
 void *lf_alloc_zeroed(size_t size);
 void lf_free(void *pointer);
 
+/* Carves one block into arrays. With `base` NULL it only measures, so that the same text says how much a block needs
+ * and where in it everything lies. */
+typedef struct {
+    char *base;
+    size_t used;
+    int overflow;
+} lf_carver;
+
+/* Room for count items, or NULL while measuring and after an overflow. */
+void *lf_carve(lf_carver *carver, size_t count, size_t size);
+
 #endif

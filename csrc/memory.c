@@ -2,17 +2,18 @@
 #define _GNU_SOURCE /* madvise */
 #include "lf_memory.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* Large blocks ask for huge pages: prefetchers stop at the end of a page, and weights are read end to end every step.
- */
-enum { HUGE_PAGE = 2 << 20 };
+/* Large blocks ask for huge pages, whole ones: weights are read end to end at every step, and pages scattered over
+ * physical memory would crowd some sets of a cache that could hold them all. */
+enum { HUGE_PAGE = 2 << 20, LARGE = HUGE_PAGE / 2 };
 
 void *lf_alloc(size_t size) {
-    const size_t unit = size >= HUGE_PAGE ? HUGE_PAGE : LF_ALIGN;
-    const size_t rounded = (size + LF_ALIGN - 1) / LF_ALIGN * LF_ALIGN;
+    const size_t unit = size >= LARGE ? HUGE_PAGE : LF_ALIGN;
+    const size_t rounded = (size + unit - 1) / unit * unit;
     if (rounded < size)
         return NULL;
     void *pointer = aligned_alloc(unit, rounded ? rounded : LF_ALIGN);
@@ -29,3 +30,14 @@ void *lf_alloc_zeroed(size_t size) {
 }
 
 void lf_free(void *pointer) { free(pointer); }
+
+void *lf_carve(lf_carver *carver, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 4 || carver->used > SIZE_MAX / 4) {
+        carver->overflow = 1;
+        return NULL;
+    }
+    void *at = carver->base ? carver->base + carver->used : NULL;
+    carver->used += (bytes + LF_ALIGN - 1) / LF_ALIGN * LF_ALIGN;
+    return at;
+}

@@ -20,25 +20,23 @@ static int64_t source_row(const packing *p, int gate, int64_t unit) {
     return p->source->gate_rows[gate] * p->part->units + unit;
 }
 
-/* [panel][k][gate][lane]: `terms` values of k from `weight`, the first at k = `first` */
-static void pack_panels(packing *p, const void *weight, int64_t first, int64_t terms) {
+/* [panel][k][gate][lane] for k < terms */
+static void pack_panels(packing *p, const void *weight, int64_t terms) {
     const lf_part *part = p->part;
-    const int64_t all_terms = part->inputs + part->recurrent;
     for (int64_t unit = 0; unit < part->units; unit++)
         for (int gate = 0; gate < part->gates; gate++)
             for (int64_t k = 0; k < terms; k++) {
-                const int64_t at = ((unit / p->lanes * all_terms + first + k) * part->gates + gate) * p->lanes;
+                const int64_t at = ((unit / p->lanes * terms + k) * part->gates + gate) * p->lanes;
                 copy(p, at + unit % p->lanes, weight, source_row(p, gate, unit), terms, k);
             }
 }
 
 /* (gate * N*L + unit, k) row-major, as BLAS reads a transposed matrix */
-static void pack_matrix(packing *p, const void *weight, int64_t first_row_offset, int64_t terms) {
+static void pack_matrix(packing *p, const void *weight, int64_t terms) {
     for (int gate = 0; gate < p->part->gates; gate++)
         for (int64_t unit = 0; unit < p->part->units; unit++)
             for (int64_t k = 0; k < terms; k++)
-                copy(p, first_row_offset + (gate * p->part->padded + unit) * terms + k, weight,
-                     source_row(p, gate, unit), terms, k);
+                copy(p, (gate * p->part->padded + unit) * terms + k, weight, source_row(p, gate, unit), terms, k);
 }
 
 static void pack_bias(packing *p) {
@@ -51,36 +49,34 @@ static void pack_bias(packing *p) {
         }
 }
 
-lf_status lf_pack(const lf_plan *plan, lf_part *part, const lf_part_source *source) {
-    const int64_t lanes = plan->kernels->lanes;
-    packing p = {part, source, lanes, plan->kernels->item_size, NULL};
-    part->panels = (part->units + lanes - 1) / lanes;
-    part->padded = part->panels * lanes;
-    part->columns = part->gates * part->padded;
-    part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
-    part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
-    part->w = lf_alloc_zeroed((size_t)(part->columns * (part->inputs + part->recurrent) * p.item));
-    part->bias = lf_alloc_zeroed((size_t)(part->columns * p.item));
-    part->bias_hn = lf_alloc_zeroed((size_t)(part->padded * p.item));
-    if (!part->w || !part->bias || !part->bias_hn)
-        return LF_NO_MEMORY;
-
-    p.to = part->w;
-    if (plan->backend == LF_BLAS) {
-        if (source->weight_x)
-            pack_matrix(&p, source->weight_x, 0, part->inputs);
-        if (source->weight_h)
-            pack_matrix(&p, source->weight_h, part->columns * part->inputs, part->recurrent);
-    } else {
-        if (source->weight_x)
-            pack_panels(&p, source->weight_x, 0, part->inputs);
-        if (source->weight_h)
-            pack_panels(&p, source->weight_h, part->inputs, part->recurrent);
-    }
+static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source *source) {
+    packing p = {part, source, plan->kernels->lanes, plan->kernels->item_size, NULL};
+    void (*const pack)(packing *, const void *, int64_t) = plan->backend == LF_BLAS ? pack_matrix : pack_panels;
+    p.to = part->w_x;
+    if (source->weight_x)
+        pack(&p, source->weight_x, part->inputs);
+    p.to = part->w_h;
+    if (source->weight_h)
+        pack(&p, source->weight_h, part->recurrent);
     p.to = part->bias;
     if (source->bias)
         pack_bias(&p);
     if (source->bias_hn)
         memcpy(part->bias_hn, source->bias_hn, (size_t)(part->units * p.item));
-    return LF_OK;
+}
+
+void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source) {
+    const int64_t lanes = plan->kernels->lanes;
+    const size_t item = (size_t)plan->kernels->item_size;
+    part->panels = (part->units + lanes - 1) / lanes;
+    part->padded = part->panels * lanes;
+    part->columns = part->gates * part->padded;
+    part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
+    part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
+    part->w_x = lf_carve(memory, (size_t)(part->columns * part->inputs), item);
+    part->w_h = lf_carve(memory, (size_t)(part->columns * part->recurrent), item);
+    part->bias = lf_carve(memory, (size_t)part->columns, item);
+    part->bias_hn = lf_carve(memory, (size_t)part->padded, item);
+    if (memory->base)
+        fill(plan, part, source);
 }

@@ -28,7 +28,7 @@ static int cell_is_sound(const lf_cell *c) {
            is_activation(c->output);
 }
 
-static lf_status plan_parts(const lf_plan *plan, lf_cell_plan *to, const lf_cell *from) {
+static void plan_parts(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to, const lf_cell *from) {
     const int64_t I = from->input_size, H = from->hidden_size, P = from->output_size;
     const lf_part_source all = {from->weight_ih, from->weight_hh, from->bias, from->bias_hn, {0, 1, 2, 3}};
     const lf_part_source candidate = {from->weight_ih, from->weight_hh, from->bias, NULL, {2}};
@@ -36,21 +36,20 @@ static lf_status plan_parts(const lf_plan *plan, lf_cell_plan *to, const lf_cell
     const int gates = to->split_reset ? 2 : from->kind == LF_LSTM ? 4 : from->kind == LF_GRU ? 3 : 1;
 
     set_part(&to->parts[0], gates, H, I, P);
-    lf_status status = lf_pack(plan, &to->parts[0], &all);
+    lf_pack(plan, memory, &to->parts[0], &all);
     to->hoisted = to->parts[0].columns;
-    if (status == LF_OK && to->split_reset) {
+    if (to->split_reset) {
         set_part(&to->parts[1], 1, H, I, H);
-        status = lf_pack(plan, &to->parts[1], &candidate);
+        lf_pack(plan, memory, &to->parts[1], &candidate);
         to->hoisted += to->parts[1].columns;
     }
-    if (status == LF_OK && to->projected) {
+    if (to->projected) {
         set_part(&to->parts[1], 1, P, 0, H);
-        status = lf_pack(plan, &to->parts[1], &projection);
+        lf_pack(plan, memory, &to->parts[1], &projection);
     }
-    return status;
 }
 
-static lf_status plan_cell(const lf_plan *plan, lf_cell_plan *to, const lf_cell *from) {
+static lf_status plan_cell(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to, const lf_cell *from) {
     if (!cell_is_sound(from))
         return LF_BAD_MODEL;
     to->kind = from->kind;
@@ -64,10 +63,11 @@ static lf_status plan_cell(const lf_plan *plan, lf_cell_plan *to, const lf_cell 
     to->split_reset = from->kind == LF_GRU && !from->reset_after;
     to->projected = from->weight_hr != NULL;
     to->num_parts = 1 + (to->split_reset || to->projected);
-    return plan_parts(plan, to, from);
+    plan_parts(plan, memory, to, from);
+    return LF_OK;
 }
 
-static lf_status plan_recurrent(lf_plan *plan, lf_node *to, const lf_layer *from) {
+static lf_status plan_recurrent(lf_plan *plan, lf_carver *memory, lf_node *to, const lf_layer *from) {
     if (from->num_directions < 1 || from->num_directions > 2 || (from->reverse && from->num_directions == 2))
         return LF_BAD_MODEL;
     to->num_directions = from->num_directions;
@@ -78,7 +78,7 @@ static lf_status plan_recurrent(lf_plan *plan, lf_node *to, const lf_layer *from
     plan->num_cells += from->num_directions;
     int64_t outputs = 0;
     for (int d = 0; d < from->num_directions; d++) {
-        const lf_status status = plan_cell(plan, &to->cells[d], &from->cells[d]);
+        const lf_status status = plan_cell(plan, memory, &to->cells[d], &from->cells[d]);
         if (status != LF_OK)
             return status;
         if (from->cells[d].input_size != from->input_size)
@@ -88,28 +88,28 @@ static lf_status plan_recurrent(lf_plan *plan, lf_node *to, const lf_layer *from
     return outputs == from->output_size ? LF_OK : LF_BAD_MODEL;
 }
 
-static lf_status plan_dense(const lf_plan *plan, lf_node *to, const lf_layer *from) {
+static lf_status plan_dense(const lf_plan *plan, lf_carver *memory, lf_node *to, const lf_layer *from) {
     if (!from->weight || !is_activation(from->activation))
         return LF_BAD_MODEL;
     set_part(&to->part, 1, from->output_size, from->input_size, 0);
     const lf_part_source source = {from->weight, NULL, from->bias, NULL, {0}};
-    return lf_pack(plan, &to->part, &source);
-}
-
-static lf_status plan_embedding(lf_plan *plan, lf_node *to, const lf_layer *from) {
-    if (!from->weight)
-        return LF_BAD_MODEL;
-    const size_t size = (size_t)(from->input_size * from->output_size * plan->kernels->item_size);
-    to->mask_zero = from->mask_zero;
-    plan->makes_mask |= from->mask_zero;
-    to->table = lf_alloc(size);
-    if (!to->table)
-        return LF_NO_MEMORY;
-    memcpy(to->table, from->weight, size);
+    lf_pack(plan, memory, &to->part, &source);
     return LF_OK;
 }
 
-static lf_status plan_node(lf_plan *plan, lf_node *to, const lf_layer *from) {
+static lf_status plan_embedding(lf_plan *plan, lf_carver *memory, lf_node *to, const lf_layer *from) {
+    if (!from->weight)
+        return LF_BAD_MODEL;
+    const size_t count = (size_t)(from->input_size * from->output_size), item = (size_t)plan->kernels->item_size;
+    to->mask_zero = from->mask_zero;
+    plan->makes_mask |= from->mask_zero;
+    to->table = lf_carve(memory, count, item);
+    if (memory->base)
+        memcpy(to->table, from->weight, count * item);
+    return LF_OK;
+}
+
+static lf_status plan_node(lf_plan *plan, lf_carver *memory, lf_node *to, const lf_layer *from) {
     if (!is_size(from->input_size) || !is_size(from->output_size))
         return LF_BAD_MODEL;
     to->kind = from->kind;
@@ -118,15 +118,15 @@ static lf_status plan_node(lf_plan *plan, lf_node *to, const lf_layer *from) {
     to->activation = from->activation;
     switch (from->kind) {
     case LF_EMBEDDING:
-        return plan_embedding(plan, to, from);
+        return plan_embedding(plan, memory, to, from);
     case LF_MASKING:
         to->mask_value = from->mask_value;
         plan->makes_mask = 1;
         return from->input_size == from->output_size ? LF_OK : LF_BAD_MODEL;
     case LF_RECURRENT:
-        return plan_recurrent(plan, to, from);
+        return plan_recurrent(plan, memory, to, from);
     case LF_DENSE:
-        return plan_dense(plan, to, from);
+        return plan_dense(plan, memory, to, from);
     case LF_ELEMENTWISE:
         if (!is_activation(from->activation))
             return LF_BAD_MODEL;
@@ -179,16 +179,31 @@ static int64_t rows_at_once(const lf_plan *plan) {
     return rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 
+static lf_status plan_nodes(lf_plan *plan, lf_carver *memory, const lf_layer *layers) {
+    plan->num_cells = 0;
+    for (int64_t i = 0; i < plan->num_nodes; i++) {
+        const lf_status status = plan_node(plan, memory, &plan->nodes[i], &layers[i]);
+        if (status != LF_OK)
+            return status;
+    }
+    return LF_OK;
+}
+
+/* Twice over the nodes: to learn how much memory their weights take, and to fill it. */
 static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
     plan->nodes = lf_alloc_zeroed((size_t)plan->num_nodes * sizeof *plan->nodes);
     plan->stages = lf_alloc_zeroed((size_t)plan->num_nodes * sizeof *plan->stages);
     if (!plan->nodes || !plan->stages)
         return LF_NO_MEMORY;
-    for (int64_t i = 0; i < plan->num_nodes; i++) {
-        const lf_status status = plan_node(plan, &plan->nodes[i], &layers[i]);
-        if (status != LF_OK)
-            return status;
-    }
+    lf_carver memory = {NULL, 0, 0};
+    const lf_status status = plan_nodes(plan, &memory, layers);
+    if (status != LF_OK)
+        return status;
+    plan->weights = memory.overflow ? NULL : lf_alloc_zeroed(memory.used);
+    if (!plan->weights)
+        return LF_NO_MEMORY;
+    memory = (lf_carver){plan->weights, 0, 0};
+    plan_nodes(plan, &memory, layers);
     plan_stages(plan);
     plan->rows_at_once = rows_at_once(plan);
     return LF_OK;
@@ -219,23 +234,10 @@ lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_back
     return status;
 }
 
-static void free_part(lf_part *part) {
-    lf_free(part->w);
-    lf_free(part->bias);
-    lf_free(part->bias_hn);
-}
-
 void lf_plan_free(lf_plan *plan) {
     if (!plan)
         return;
-    for (int64_t i = 0; plan->nodes && i < plan->num_nodes; i++) {
-        lf_node *node = &plan->nodes[i];
-        lf_free(node->table);
-        free_part(&node->part);
-        for (int d = 0; d < 2; d++)
-            for (int p = 0; p < 2; p++)
-                free_part(&node->cells[d].parts[p]);
-    }
+    lf_free(plan->weights);
     lf_free(plan->nodes);
     lf_free(plan->stages);
     lf_free(plan);

@@ -69,7 +69,8 @@ static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view
                           .init = node->part.bias,
                           .y = s->w.y,
                           .candidate = node->activation,
-                          .scratch = s->w.blas};
+                          .scratch = s->w.blas,
+                          .last_panel = node->part.panels};
     lf_run_step(s->plan, s->plan->kernels->rnn, &step);
 }
 

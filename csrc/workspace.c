@@ -13,24 +13,7 @@
 
 #include <string.h>
 
-enum { BLOCK_BYTES = 512 * 1024, BLOCK_STEPS = 96 };
-
-typedef struct {
-    char *base;
-    size_t used;
-    int overflow;
-} carver;
-
-static void *carve(carver *c, size_t count, size_t size) {
-    size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 4 || c->used > SIZE_MAX / 4) {
-        c->overflow = 1;
-        return NULL;
-    }
-    void *at = c->base ? c->base + c->used : NULL;
-    c->used += (bytes + LF_ALIGN - 1) / LF_ALIGN * LF_ALIGN;
-    return at;
-}
+enum { BLOCK_BYTES = 512 * 1024, BLOCK_ROWS = 96 };
 
 static size_t widest_layer(const lf_plan *plan) {
     int64_t widest = 1;
@@ -63,33 +46,35 @@ static size_t blas_scratch(const lf_plan *plan, int64_t rows) {
     return most;
 }
 
-/* Time steps per block: what fits the second-level cache, and a whole number of row tiles for a single sequence. */
+/* Time steps per block, blocks of equal size: what fits the second-level cache, and at least enough rows that the
+ * weights of x, read once a block, are not what a block waits for. */
 static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
     const size_t step =
         (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * (size_t)plan->kernels->item_size;
-    int64_t steps = (int64_t)(BLOCK_BYTES / (step ? step : 1));
-    steps = steps > BLOCK_STEPS ? BLOCK_STEPS : steps < 1 ? 1 : steps;
-    return steps < time ? steps : time < 1 ? 1 : time; /* never 0: a chain behind a last output runs where T = 0 */
+    const int64_t fitting = (int64_t)(BLOCK_BYTES / (step ? step : 1)), least = (BLOCK_ROWS + batch - 1) / batch;
+    const int64_t steps = fitting > BLOCK_ROWS ? BLOCK_ROWS : fitting < least ? least : fitting;
+    const int64_t blocks = (time + steps - 1) / steps;
+    return time < 1 ? 1 : (time + blocks - 1) / blocks; /* a chain behind a last output runs where T = 0 */
 }
 
-static void carve_states(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
+static void carve_states(lf_carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
     const int64_t item = plan->kernels->item_size;
-    w->cells = carve(c, (size_t)plan->num_cells, sizeof *w->cells);
+    w->cells = lf_carve(c, (size_t)plan->num_cells, sizeof *w->cells);
     for (int64_t i = 0; i < plan->num_nodes; i++)
         for (int d = 0; d < plan->nodes[i].num_directions; d++) {
             const lf_cell_plan *cell = &plan->nodes[i].cells[d];
             const lf_part *gates = &cell->parts[0], *last = &cell->parts[cell->num_parts - 1];
             lf_cell_state state = {.h_stride = last->padded * item, .c_stride = gates->padded * item};
-            state.h = carve(c, batch, (size_t)state.h_stride);
-            state.h_next = carve(c, batch, (size_t)state.h_stride);
-            state.c = carve(c, batch, (size_t)state.c_stride);
-            state.part = carve(c, batch, (size_t)state.c_stride);
+            state.h = lf_carve(c, batch, (size_t)state.h_stride);
+            state.h_next = lf_carve(c, batch, (size_t)state.h_stride);
+            state.c = lf_carve(c, batch, (size_t)state.c_stride);
+            state.part = lf_carve(c, batch, (size_t)state.c_stride);
             if (w->cells)
                 w->cells[plan->nodes[i].first_cell + d] = state;
         }
 }
 
-static void carve_stages(carver *c, const lf_plan *plan, lf_workspace *w, size_t batch, size_t time) {
+static void carve_stages(lf_carver *c, const lf_plan *plan, lf_workspace *w, size_t batch, size_t time) {
     size_t most[2] = {0, 0};
     for (int64_t s = 0; s + 1 < plan->num_stages; s++) {
         const size_t steps = plan->stages[s + 1].collapsed ? 1 : time;
@@ -97,11 +82,11 @@ static void carve_stages(carver *c, const lf_plan *plan, lf_workspace *w, size_t
         most[s & 1] = size > most[s & 1] ? size : most[s & 1];
     }
     for (int i = 0; i < 2; i++)
-        w->stage[i] = carve(c, batch, most[i] * (size_t)plan->kernels->item_size);
+        w->stage[i] = lf_carve(c, batch, most[i] * (size_t)plan->kernels->item_size);
 }
 
 size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w) {
-    carver c = {base, 0, 0};
+    lf_carver c = {base, 0, 0};
     const size_t item = (size_t)plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
     memset(w, 0, sizeof *w);
     if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
@@ -111,15 +96,15 @@ size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time,
     carve_states(&c, plan, w, B);
     carve_stages(&c, plan, w, B, T);
     for (int i = 0; i < 2; i++)
-        w->values[i] = carve(&c, rows * widest_layer(plan), item);
-    w->projection = carve(&c, rows * widest_projection(plan), item);
-    w->x = carve(&c, rows, sizeof *w->x);
-    w->y = carve(&c, rows, sizeof *w->y);
-    w->rows = carve(&c, B, sizeof *w->rows);
-    w->softmax = carve(&c, widest_layer(plan), item);
+        w->values[i] = lf_carve(&c, rows * widest_layer(plan), item);
+    w->projection = lf_carve(&c, rows * widest_projection(plan), item);
+    w->x = lf_carve(&c, rows, sizeof *w->x);
+    w->y = lf_carve(&c, rows, sizeof *w->y);
+    w->rows = lf_carve(&c, B, sizeof *w->rows);
+    w->softmax = lf_carve(&c, widest_layer(plan), item);
     if (plan->makes_mask)
-        w->mask = carve(&c, B, T);
+        w->mask = lf_carve(&c, B, T);
     if (plan->backend == LF_BLAS)
-        w->blas = carve(&c, blas_scratch(plan, (int64_t)rows), 1);
+        w->blas = lf_carve(&c, blas_scratch(plan, (int64_t)rows), 1);
     return c.overflow ? SIZE_MAX : c.used;
 }
