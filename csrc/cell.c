@@ -53,11 +53,26 @@ void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
         copy_rows((char *)state->c_out + s->first_row * c_size, c_size, own->c, own->c_stride, c_size, s->rows);
 }
 
+static void swap_outputs(lf_cell_state *state) {
+    void *const h = state->h;
+    state->h = state->h_next;
+    state->h_next = h;
+}
+
+void lf_cell_follow(const lf_slice *s, int64_t index, int64_t steps) {
+    if (steps % 2)
+        swap_outputs(&s->w.cells[index]);
+}
+
 static void choose_kernels(cell_run *r) {
     const lf_kernels *k = r->s->plan->kernels;
     const lf_step_fn gru = r->cell->split_reset ? k->gru_gates : k->gru;
     r->kernels[0] = r->cell->kind == LF_LSTM ? k->lstm : r->cell->kind == LF_GRU ? gru : k->rnn;
     r->kernels[1] = r->cell->split_reset ? k->gru_candidate : k->rnn;
+}
+
+static void share_panels(const lf_slice *s, lf_step *step) {
+    lf_share(s, step->part->panels, &step->first_panel, &step->last_panel);
 }
 
 /* What of the parts' arguments no step changes. The first part of two hands its result on in state->part. */
@@ -77,13 +92,13 @@ static void prepare_parts(cell_run *r) {
                             .gate = cell->gate,
                             .candidate = cell->candidate,
                             .output = cell->output,
-                            .scratch = r->s->w.blas,
-                            .last_panel = cell->parts[0].panels};
+                            .scratch = r->s->w.blas};
+    share_panels(r->s, &r->parts[0]);
     if (!two)
         return;
     r->parts[1] = r->parts[0];
     r->parts[1].part = &cell->parts[1];
-    r->parts[1].last_panel = cell->parts[1].panels;
+    share_panels(r->s, &r->parts[1]);
     r->parts[1].init = cell->parts[1].bias;
     r->parts[1].h = state->part;
     r->parts[1].h_stride = state->c_stride;
@@ -92,7 +107,7 @@ static void prepare_parts(cell_run *r) {
         r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
 }
 
-/* The x part of every pre-activation of the block, the parts' rows side by side. */
+/* The x part of every pre-activation of the block that this member will go on with, the parts' rows side by side. */
 static void project(cell_run *r, int64_t steps) {
     const lf_slice *s = r->s;
     const int64_t item = s->plan->kernels->item_size;
@@ -103,15 +118,15 @@ static void project(cell_run *r, int64_t steps) {
     char *out = s->w.projection;
     for (int p = 0; p < r->cell->num_parts && r->cell->parts[p].inputs; p++) {
         const lf_part *part = &r->cell->parts[p];
-        const lf_step step = {.part = part,
-                              .n = s->rows * steps,
-                              .x = s->w.x,
-                              .init = part->bias,
-                              .init_hn = part->bias_hn,
-                              .out = out,
-                              .out_stride = r->projected_stride,
-                              .scratch = s->w.blas,
-                              .last_panel = part->panels};
+        lf_step step = {.part = part,
+                        .n = s->rows * steps,
+                        .x = s->w.x,
+                        .init = part->bias,
+                        .init_hn = part->bias_hn,
+                        .out = out,
+                        .out_stride = r->projected_stride,
+                        .scratch = s->w.blas};
+        share_panels(s, &step);
         lf_run_step(s->plan, r->kernels[p], &step);
         r->projected[p] = out;
         out += part->columns * item;
@@ -189,6 +204,7 @@ static void run_parts(cell_run *r) {
     r->parts[0].h_next = two ? state->part : state->h_next;
     lf_run_step(r->s->plan, r->kernels[0], &r->parts[0]);
     if (two) {
+        lf_sync(r->s);
         r->parts[1].h_prev = state->h;
         r->parts[1].h_next = state->h_next;
         lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
@@ -223,10 +239,9 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
             list_active_rows(&r, begin + t);
         if (r.parts[0].n)
             run_parts(&r);
-        if (r.ragged)
+        if (r.ragged && s->member == 0)
             hold_inactive_rows(&r, begin + t);
-        void *const h = r.state->h;
-        r.state->h = r.state->h_next;
-        r.state->h_next = h;
+        lf_sync(s);
+        swap_outputs(r.state);
     }
 }

@@ -57,7 +57,7 @@ typedef struct {
     int64_t h_next_stride;
     void *const *y; /* output rows of exactly `units` elements, or NULL */
     lf_activation gate, candidate, output;
-    void *scratch; /* blas: lf_blas_scratch() bytes */
+    void *scratch;                   /* blas: lf_blas_scratch() bytes */
     int64_t first_panel, last_panel; /* packed: panels [first, last) of the part */
     int descending;                  /* packed: from the last panel to the first */
 } lf_step;
@@ -122,10 +122,12 @@ struct lf_plan {
     const lf_kernels *kernels;
     int64_t num_nodes, num_stages, num_cells;
     int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
-    int makes_mask;
+    int64_t work;         /* multiply-adds of a step of one row, through all layers */
+    int makes_mask, two_directions;
     lf_node *nodes;
     lf_stage *stages;
-    void *weights; /* of all nodes: one block, for one huge page holds what many small ones would scatter over a cache */
+    void
+        *weights; /* of all nodes: one block, for one huge page holds what many small ones would scatter over a cache */
 };
 
 /* pack.c: completes a part whose gates, units, inputs and recurrent inputs are set, in zeroed memory. Gate g of unit u
@@ -142,9 +144,5 @@ lf_status lf_blas_open(void);
 /* blas.c: gate GEMMs of one step by BLAS, then `kernel` for the elementwise update alone. */
 void lf_blas_step(lf_dtype dtype, lf_step_fn kernel, const lf_step *step);
 size_t lf_blas_scratch(const lf_part *part, int64_t rows, int64_t item_size);
-
-/* team.c: runs task(context, i) for i < n on up to n threads, the caller's among them; returns when all are done. The
- * caller calls waiting(context) now and then while it waits for the others. A task may run twice after a fork. */
-void lf_team_run(int n, void (*task)(void *context, int i), void (*waiting)(void *context), void *context);
 
 #endif

@@ -167,16 +167,19 @@ static int chain_is_sound(const lf_layer *layers, int64_t n) {
 
 static int64_t part_work(const lf_part *part) { return part->columns * (part->inputs + part->recurrent); }
 
-static int64_t rows_at_once(const lf_plan *plan) {
+static int64_t cell_work(const lf_cell_plan *cell) { return part_work(&cell->parts[0]) + part_work(&cell->parts[1]); }
+
+static void count_work(lf_plan *plan) {
     int64_t most = 1;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
         const lf_node *node = &plan->nodes[i];
-        const int64_t cell = part_work(&node->cells[0].parts[0]) + part_work(&node->cells[0].parts[1]);
-        const int64_t work = part_work(&node->part) + cell;
+        const int64_t work = part_work(&node->part) + cell_work(&node->cells[0]);
         most = work > most ? work : most;
+        plan->work += work + cell_work(&node->cells[1]);
+        plan->two_directions |= node->num_directions == 2;
     }
     const int64_t rows = STEP_WORK / most;
-    return rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
+    plan->rows_at_once = rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 
 static lf_status plan_nodes(lf_plan *plan, lf_carver *memory, const lf_layer *layers) {
@@ -205,7 +208,7 @@ static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
     memory = (lf_carver){plan->weights, 0, 0};
     plan_nodes(plan, &memory, layers);
     plan_stages(plan);
-    plan->rows_at_once = rows_at_once(plan);
+    count_work(plan);
     return LF_OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef LF_SLICE_H
 #define LF_SLICE_H
 
+#include "team.h"
 #include "workspace.h"
 
 /* Step (row, t) starts at data + row * batch_stride + t * time_stride; its features are contiguous. In bytes. */
@@ -10,16 +11,52 @@ typedef struct {
     int64_t batch_stride, time_stride;
 } lf_view;
 
-/* Rows [first_row, first_row + rows) of a call. */
+/* How a call is divided: its rows into slices, or the units of its layers among members. */
+typedef struct {
+    int by_units, members;
+    int64_t slices, most_rows; /* rows at a time, in any slice */
+    int64_t patience;          /* nanoseconds to wait for members */
+    lf_extent extent;          /* of a slice */
+    size_t slice_size;
+} lf_split;
+
+void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split);
+
+/* One call, as all its members see it. */
+typedef struct {
+    const lf_plan *plan;
+    const lf_call *call;
+    char *workspace;
+    lf_split split;
+    int64_t next_slice;
+    long forks;
+    int stop;   /* the caller was interrupted */
+    int forked; /* when it was asked: the other members are in another process */
+    lf_gang all, halves[2];
+} lf_work;
+
+/* Rows [first_row, first_row + rows) of a call, as one member of a gang sees them: the gang shares the workspace, all
+ * but what is each member's own, and divides every piece of work among its members. */
 typedef struct {
     const lf_plan *plan;
     const lf_call *call;
     int64_t first_row, rows, time;
     lf_workspace w;
+    lf_work *work;
+    lf_gang *gang;
+    int member;
     int asks;              /* on the caller's thread, which may poll call->interrupted */
     unsigned callers_mode; /* floating-point mode to poll in */
-    int *stop;             /* shared by all slices of the call */
+    int64_t polls;         /* of the gang so far */
 } lf_slice;
+
+/* This member's share of n: [first, last). */
+static inline void lf_share(const lf_slice *s, int64_t n, int64_t *first, int64_t *last) {
+    *first = n * s->member / s->gang->size;
+    *last = n * (s->member + 1) / s->gang->size;
+}
+
+static inline void lf_sync(const lf_slice *s) { lf_gang_sync(s->gang, s->member); }
 
 /* One step of a part on the plan's backend. */
 static inline void lf_run_step(const lf_plan *plan, lf_step_fn kernel, const lf_step *step) {

@@ -9,7 +9,8 @@ static char *at(lf_view view, int64_t row, int64_t t) {
 
 static void run_embedding(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
     const size_t size = (size_t)(node->output_size * s->plan->kernels->item_size);
-    for (int64_t t = 0; t < steps; t++)
+    int64_t t, end;
+    for (lf_share(s, steps, &t, &end); t < end; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             int64_t id;
             memcpy(&id, at(x, row, t), sizeof id);
@@ -46,7 +47,8 @@ static int differs_anywhere(lf_dtype dtype, const void *x, int64_t n, double val
 
 static void run_masking(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps) {
     const size_t size = (size_t)(node->output_size * s->plan->kernels->item_size);
-    for (int64_t t = 0; t < steps; t++)
+    int64_t t, end;
+    for (lf_share(s, steps, &t, &end); t < end; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             if (differs_anywhere(s->plan->dtype, at(x, row, t), node->output_size, node->mask_value)) {
                 memcpy(at(y, row, t), at(x, row, t), size);
@@ -63,21 +65,22 @@ static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view
             s->w.x[t * s->rows + row] = at(x, row, t);
             s->w.y[t * s->rows + row] = at(y, row, t);
         }
-    const lf_step step = {.part = &node->part,
-                          .n = s->rows * steps,
-                          .x = s->w.x,
-                          .init = node->part.bias,
-                          .y = s->w.y,
-                          .candidate = node->activation,
-                          .scratch = s->w.blas,
-                          .last_panel = node->part.panels};
+    lf_step step = {.part = &node->part,
+                    .n = s->rows * steps,
+                    .x = s->w.x,
+                    .init = node->part.bias,
+                    .y = s->w.y,
+                    .candidate = node->activation,
+                    .scratch = s->w.blas};
+    lf_share(s, node->part.panels, &step.first_panel, &step.last_panel);
     lf_run_step(s->plan, s->plan->kernels->rnn, &step);
 }
 
 static void run_in_place(const lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t steps) {
     const lf_kernels *kernels = s->plan->kernels;
     const size_t size = (size_t)(node->output_size * kernels->item_size);
-    for (int64_t t = 0; t < steps; t++)
+    int64_t t, end;
+    for (lf_share(s, steps, &t, &end); t < end; t++)
         for (int64_t row = 0; row < s->rows; row++) {
             char *value = at(y, row, t);
             memcpy(value, at(x, row, t), size);
@@ -97,4 +100,5 @@ void lf_run_stateless(lf_slice *s, const lf_node *node, lf_view x, lf_view y, in
         run_dense(s, node, x, y, steps);
     else
         run_in_place(s, node, x, y, steps);
+    lf_sync(s);
 }

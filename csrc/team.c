@@ -1,66 +1,138 @@
 /* team.c - a persistent team of threads, started by the first call that wants more than one.
  *
- * One call at a time has the team; a call that finds it busy runs its tasks alone, which gives the same bits. The
- * threads sleep on a condition variable between calls, with every signal blocked so that Ctrl-C reaches the caller.
- * A child of fork has none of its parent's threads: it forgets them and starts its own when it needs them. */
-#define _GNU_SOURCE /* pthread_sigmask */
-#include "lf_impl.h"
+ * Every thread has a seat. The caller offers its job to as many as it wants, and those that join in time make up the
+ * gang with it: a thread that sleeps too deeply, or has died, costs some speed and nothing else. Whoever waits spins
+ * for a while and then sleeps on a futex. One call at a time has the team; one that finds it busy runs alone, which
+ * gives the same bits. Signals are blocked in the threads, so that Ctrl-C reaches the caller. A child of fork has none
+ * of its parent's threads: it forgets them and starts its own when it needs them. */
+#define _GNU_SOURCE /* syscall, pthread_sigmask */
+#include "team.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { MOST_THREADS = 256, WAIT_NANOSECONDS = 20 * 1000 * 1000 };
+enum {
+    SPIN = 100 * 1000,      /* nanoseconds: a sleeper takes about as long to wake */
+    NAP = 20 * 1000 * 1000, /* between two calls of waiting() */
+    LOOKS = 16,             /* at a word, between two at the clock */
+    FOREVER = INT_MAX       /* of a futex */
+};
+
+enum { IDLE, OFFERED, JOINED, RUNNING };
+
+typedef struct {
+    _Alignas(LF_ALIGN) uint32_t state;
+    uint32_t sleeping;
+    int member;
+} lf_seat;
 
 static struct {
-    pthread_mutex_t owner; /* held by the call that has the team; guards `threads` */
-    pthread_mutex_t lock;  /* guards all below */
-    pthread_cond_t work, done;
-    int threads; /* started, beside the callers */
-    long forks;  /* between this process and the one that loaded the engine */
-    long round;  /* counts calls, so that a thread joins each once */
-    int next, n; /* tasks of this round: the next one to take, and how many */
-    int unfinished;
-    void (*task)(void *context, int i);
-    void *context;
-} team = {.owner = PTHREAD_MUTEX_INITIALIZER,
-          .lock = PTHREAD_MUTEX_INITIALIZER,
-          .work = PTHREAD_COND_INITIALIZER,
-          .done = PTHREAD_COND_INITIALIZER};
+    pthread_mutex_t owner; /* held by the call that has the team; guards all below */
+    int threads;           /* started, beside the callers */
+    long forks;
+    const lf_job *job;
+    int members;
+    lf_seat seats[LF_MOST_MEMBERS - 1];
+} team = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
-/* Takes tasks until none is left; called and left with the lock held. */
-static void take_tasks(void) {
-    while (team.next < team.n) {
-        const int i = team.next++;
-        pthread_mutex_unlock(&team.lock);
-        team.task(team.context, i);
-        pthread_mutex_lock(&team.lock);
-        if (--team.unfinished == 0)
-            pthread_cond_signal(&team.done);
+static int64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void futex_wait(uint32_t *word, uint32_t value, int nanoseconds) {
+    const struct timespec nap = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, nanoseconds == FOREVER ? NULL : &nap, NULL, 0);
+}
+
+/* Sequentially consistent, as is the look at the word by those who go to sleep: one of the two sees the other. */
+static void put(uint32_t *word, uint32_t value, uint32_t *sleeping) {
+    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(sleeping, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. */
+static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
+    for (int64_t end = 0;;) {
+        for (int look = 0; look < LOOKS; look++) {
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value)
+                return 1;
+            pause_briefly();
+        }
+        const int64_t at = now();
+        if (!end)
+            end = at + nanoseconds;
+        else if (at >= end)
+            return 0;
     }
 }
 
-static void *serve(void *unused) {
-    (void)unused;
-    pthread_mutex_lock(&team.lock);
-    for (long seen = 0;;) {
-        while (team.round == seen)
-            pthread_cond_wait(&team.work, &team.lock);
-        seen = team.round;
-        take_tasks();
+/* Waits while the word is `value`: spins, then sleeps for `nanoseconds` at most, or FOREVER. */
+static void wait_while(uint32_t *word, uint32_t value, uint32_t *sleeping, int nanoseconds) {
+    if (spin(word, value, SPIN))
+        return;
+    __atomic_add_fetch(sleeping, 1, __ATOMIC_SEQ_CST);
+    do
+        if (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value)
+            futex_wait(word, value, nanoseconds);
+    while (nanoseconds == FOREVER && __atomic_load_n(word, __ATOMIC_SEQ_CST) == value);
+    __atomic_sub_fetch(sleeping, 1, __ATOMIC_SEQ_CST);
+}
+
+void lf_gang_init(lf_gang *gang, int size) {
+    gang->size = size;
+    gang->sleeping = 0;
+    gang->stop_at = INT64_MAX;
+    for (int i = 0; i < size; i++)
+        gang->member[i].arrivals = 0;
+}
+
+void lf_gang_sync(lf_gang *gang, int member) {
+    if (gang->size == 1)
+        return;
+    const uint32_t before = gang->member[member].arrivals;
+    put(&gang->member[member].arrivals, before + 1, &gang->sleeping);
+    for (int other = 0; other < gang->size; other++)
+        if (other != member && __atomic_load_n(&gang->member[other].arrivals, __ATOMIC_ACQUIRE) == before)
+            wait_while(&gang->member[other].arrivals, before, &gang->sleeping, FOREVER);
+}
+
+static void *serve(void *argument) {
+    lf_seat *seat = argument;
+    for (;;) {
+        wait_while(&seat->state, IDLE, &seat->sleeping, FOREVER);
+        uint32_t offered = OFFERED;
+        if (!__atomic_compare_exchange_n(&seat->state, &offered, JOINED, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            continue;
+        wait_while(&seat->state, JOINED, &seat->sleeping, FOREVER);
+        team.job->run(team.job->context, seat->member, team.members);
+        put(&seat->state, IDLE, &seat->sleeping);
     }
     return NULL;
 }
 
 static void forget_after_fork(void) {
     pthread_mutex_init(&team.owner, NULL);
-    pthread_mutex_init(&team.lock, NULL);
-    pthread_cond_init(&team.work, NULL);
-    pthread_cond_init(&team.done, NULL);
     team.threads = 0;
-    team.next = team.n = 0;
     team.forks++;
+    for (int i = 0; i < LF_MOST_MEMBERS - 1; i++)
+        team.seats[i] = (lf_seat){.state = IDLE};
 }
+
+long lf_team_forks(void) { return team.forks; }
 
 static void register_fork_handler(void) { pthread_atfork(NULL, NULL, forget_after_fork); }
 
@@ -72,53 +144,69 @@ static void start_threads(int wanted) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
     pthread_t thread;
-    while (team.threads < wanted && team.threads < MOST_THREADS && pthread_create(&thread, NULL, serve, NULL) == 0) {
+    while (team.threads < wanted && pthread_create(&thread, NULL, serve, &team.seats[team.threads]) == 0) {
         pthread_detach(thread);
         team.threads++;
     }
     pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
-static void run_alone(int n, void (*task)(void *context, int i), void *context) {
-    for (int i = 0; i < n; i++)
-        task(context, i);
-}
-
-/* Waits a while for the last task; called and left with the lock held. */
-static void wait_a_while(void) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WAIT_NANOSECONDS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&team.done, &team.lock, &until);
-}
-
-void lf_team_run(int n, void (*task)(void *context, int i), void (*waiting)(void *context), void *context) {
-    if (pthread_mutex_trylock(&team.owner) != 0) {
-        run_alone(n, task, context);
-        return;
+/* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. */
+static int gather(int wanted, int64_t patience) {
+    const int64_t end = now() + patience;
+    for (int i = 0; i < wanted; i++)
+        put(&team.seats[i].state, OFFERED, &team.seats[i].sleeping);
+    int joined = 0;
+    for (int i = 0; i < wanted; i++) {
+        lf_seat *seat = &team.seats[i];
+        const int64_t left = end - now();
+        uint32_t offered = OFFERED;
+        if (spin(&seat->state, OFFERED, left > 0 ? left : 0) ||
+            !__atomic_compare_exchange_n(&seat->state, &offered, IDLE, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            seat->member = ++joined;
+        else
+            seat->member = 0;
     }
-    start_threads(n - 1);
-    pthread_mutex_lock(&team.lock);
+    return joined;
+}
+
+static void start_members(int offered) {
+    for (int i = 0; i < offered; i++)
+        if (team.seats[i].member)
+            put(&team.seats[i].state, RUNNING, &team.seats[i].sleeping);
+}
+
+static int is_running(const lf_seat *seat) {
+    return seat->member && __atomic_load_n(&seat->state, __ATOMIC_ACQUIRE) == RUNNING;
+}
+
+/* Returns early in a child of fork, where nobody is left to wait for. */
+static void await_members(int offered, long forks) {
+    for (int i = 0; i < offered; i++)
+        while (team.forks == forks && is_running(&team.seats[i])) {
+            wait_while(&team.seats[i].state, RUNNING, &team.seats[i].sleeping, NAP);
+            if (is_running(&team.seats[i]))
+                team.job->waiting(team.job->context);
+        }
+}
+
+int lf_team_run(int most, int64_t patience, const lf_job *job) {
+    if (most < 2 || pthread_mutex_trylock(&team.owner) != 0) {
+        job->begin(job->context, 1);
+        job->run(job->context, 0, 1);
+        return 1;
+    }
     const long forks = team.forks;
-    team.task = task;
-    team.context = context;
-    team.next = 0;
-    team.n = team.unfinished = n;
-    team.round++;
-    pthread_cond_broadcast(&team.work);
-    take_tasks();
-    while (team.unfinished && team.forks == forks) {
-        wait_a_while();
-        pthread_mutex_unlock(&team.lock);
-        waiting(context);
-        pthread_mutex_lock(&team.lock);
-    }
-    const int forked = team.forks != forks; /* by a task or waiting(): a child without the other threads */
-    pthread_mutex_unlock(&team.lock);
-    if (forked)
-        run_alone(n, task, context);
-    else
-        pthread_mutex_unlock(&team.owner);
+    start_threads(most - 1);
+    const int offered = most - 1 < team.threads ? most - 1 : team.threads;
+    team.job = job;
+    team.members = 1 + gather(offered, patience);
+    job->begin(job->context, team.members);
+    start_members(offered);
+    job->run(job->context, 0, team.members);
+    await_members(offered, forks);
+    if (team.forks != forks) /* the lock is a new one, and nobody's */
+        return 0;
+    pthread_mutex_unlock(&team.owner);
+    return 1;
 }

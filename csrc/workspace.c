@@ -2,18 +2,19 @@
  *
  * lf_layout measures when `base` is NULL and carves otherwise, by the same text, so the two cannot disagree.
  *
- * Size of a slice of B rows (' means padded to whole vectors, n is time steps per block, at most 96), in numbers:
+ * Size of a slice of B rows (' means padded to whole vectors, n is time steps per block, at most 192), in numbers:
  *   B * (2 P' + 2 H') for each cell, its states and what passes between its parts
  *   + n * B * (G H' of the widest cell + 2 F of the widest layer), the block's pre-activations and values
  *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
+ *   + n * B * G H' once more where two gangs of threads take a direction each
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
- * and in bytes n * B * 16 for row addresses, and T * B only where a layer makes masks.
- * Without the last two nothing grows with T. */
+ * and in bytes n * B * 16 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
+ * masks. Without the last two nothing grows with T. */
 #include "workspace.h"
 
 #include <string.h>
 
-enum { BLOCK_BYTES = 512 * 1024, BLOCK_ROWS = 96 };
+enum { BLOCK_BYTES = 1024 * 1024, BLOCK_ROWS = 192 };
 
 static size_t widest_layer(const lf_plan *plan) {
     int64_t widest = 1;
@@ -57,9 +58,17 @@ static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
     return time < 1 ? 1 : (time + blocks - 1) / blocks; /* a chain behind a last output runs where T = 0 */
 }
 
-static void carve_states(lf_carver *c, const lf_plan *plan, lf_workspace *w, size_t batch) {
+/* One member's of as many as there are members. */
+static void *carve_own(lf_carver *c, const lf_extent *extent, size_t count, size_t size) {
+    const size_t lines = (count * size + LF_ALIGN - 1) / LF_ALIGN;
+    char *all = lf_carve(c, lines * (size_t)extent->members, LF_ALIGN);
+    return all ? all + (size_t)extent->member * lines * LF_ALIGN : NULL;
+}
+
+static void carve_states(lf_carver *c, const lf_plan *plan, lf_workspace *w, const lf_extent *extent) {
     const int64_t item = plan->kernels->item_size;
-    w->cells = lf_carve(c, (size_t)plan->num_cells, sizeof *w->cells);
+    const size_t batch = (size_t)extent->rows;
+    w->cells = carve_own(c, extent, (size_t)plan->num_cells, sizeof *w->cells);
     for (int64_t i = 0; i < plan->num_nodes; i++)
         for (int d = 0; d < plan->nodes[i].num_directions; d++) {
             const lf_cell_plan *cell = &plan->nodes[i].cells[d];
@@ -85,26 +94,28 @@ static void carve_stages(lf_carver *c, const lf_plan *plan, lf_workspace *w, siz
         w->stage[i] = lf_carve(c, batch, most[i] * (size_t)plan->kernels->item_size);
 }
 
-size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w) {
+size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_workspace *w) {
     lf_carver c = {base, 0, 0};
-    const size_t item = (size_t)plan->kernels->item_size, B = (size_t)batch, T = (size_t)time;
+    const size_t item = (size_t)plan->kernels->item_size, B = (size_t)extent->rows, T = (size_t)extent->time;
     memset(w, 0, sizeof *w);
-    if (time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
+    if (extent->time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
         return SIZE_MAX;
-    w->block = block_steps(plan, most, time);
+    w->block = block_steps(plan, extent->most, extent->time);
     const size_t rows = B * (size_t)w->block;
-    carve_states(&c, plan, w, B);
+    carve_states(&c, plan, w, extent);
     carve_stages(&c, plan, w, B, T);
     for (int i = 0; i < 2; i++)
         w->values[i] = lf_carve(&c, rows * widest_layer(plan), item);
-    w->projection = lf_carve(&c, rows * widest_projection(plan), item);
-    w->x = lf_carve(&c, rows, sizeof *w->x);
-    w->y = lf_carve(&c, rows, sizeof *w->y);
-    w->rows = lf_carve(&c, B, sizeof *w->rows);
-    w->softmax = lf_carve(&c, widest_layer(plan), item);
+    for (int i = 0; i < (extent->members > 1 && plan->two_directions ? 2 : 1); i++)
+        w->projections[i] = lf_carve(&c, rows * widest_projection(plan), item);
+    w->projection = w->projections[0];
     if (plan->makes_mask)
         w->mask = lf_carve(&c, B, T);
     if (plan->backend == LF_BLAS)
         w->blas = lf_carve(&c, blas_scratch(plan, (int64_t)rows), 1);
+    w->x = carve_own(&c, extent, rows, sizeof *w->x);
+    w->y = carve_own(&c, extent, rows, sizeof *w->y);
+    w->rows = carve_own(&c, extent, B, sizeof *w->rows);
+    w->softmax = carve_own(&c, extent, widest_layer(plan), item);
     return c.overflow ? SIZE_MAX : c.used;
 }

@@ -12,21 +12,28 @@ typedef struct {
 } lf_cell_state;
 
 typedef struct {
-    int64_t block; /* time steps per block */
-    lf_cell_state *cells;
-    void *stage[2];   /* (row, time, features) between stages, taken in turn */
-    void *values[2];  /* (time, row, features) of one block between layers, taken in turn */
-    void *projection; /* (time, row, pre-activations) of one block */
+    int64_t block;        /* time steps per block */
+    void *stage[2];       /* (row, time, features) between stages, taken in turn */
+    void *values[2];      /* (time, row, features) of one block between layers, taken in turn */
+    void *projections[2]; /* (time, row, pre-activations) of one block; the second for a direction of its own gang */
+    uint8_t *mask;        /* (time, row), 1 where a step counts; NULL where no layer makes masks */
+    void *blas;
+    lf_cell_state *cells; /* from here on each member's own; the states themselves are shared */
     const void **x;
     void **y;
     int32_t *rows;
     void *softmax;
-    uint8_t *mask; /* (time, row), 1 where a step counts; NULL where no layer makes masks */
-    void *blas;
+    void *projection; /* the one in use */
 } lf_workspace;
 
-/* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). `most` is the largest
- * batch of the same call: it sets the block, so that a smaller rest of the rows never needs more. */
-size_t lf_layout(const lf_plan *plan, int64_t batch, int64_t most, int64_t time, void *base, lf_workspace *w);
+/* What a workspace is for: `rows` of the `most` that any slice of the call has at a time, the steps of a sequence, and
+ * which of how many members looks at it. `most` sets the block, so that a smaller rest of the rows needs no more. */
+typedef struct {
+    int64_t rows, most, time;
+    int member, members;
+} lf_extent;
+
+/* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). */
+size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_workspace *w);
 
 #endif
