@@ -12,14 +12,28 @@ def isa_status() -> dict:
 
 
 def blas_name() -> str | None:
-    """The BLAS library of this build, or None."""
+    """The BLAS library of this build, or None; whether it can be loaded, :func:`available` says."""
     return None if _lf.lf_blas_name() == NULL else _lf.lf_blas_name().decode()
 
 
 def available() -> dict:
-    """Instruction sets and backends that can be asked for here."""
+    """Instruction sets and backends that can be asked for here; loads the BLAS library, which starts no thread."""
     isas = [name for name, status in isa_status().items() if status == "usable"]
-    return {"isas": isas, "backends": ["packed"] + ["blas"] * (blas_name() is not None)}
+    return {"isas": isas, "backends": ["packed"] + ["blas"] * _blas_loads()}
+
+
+cdef bint _blas_loads() except -1:
+    """Whether a plan for BLAS can be had, told by one."""
+    cdef lf_layer layer
+    cdef lf_plan *plan = NULL
+    memset(&layer, 0, sizeof(layer))
+    layer.kind = _lf.LF_ELEMENTWISE
+    layer.input_size = layer.output_size = 1
+    cdef int status = _lf.lf_plan_new(&layer, 1, _lf.LF_F32, _lf.LF_BLAS, NULL, &plan)
+    _lf.lf_plan_free(plan)
+    if status != _lf.LF_NO_BLAS:
+        _check(status, None)
+    return status == _lf.LF_OK
 
 
 def activate(activation, x, isa=None):
