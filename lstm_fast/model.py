@@ -19,6 +19,9 @@ from .spec import ModelSpec
 class Model(Engine):
     """A network packed for this machine. It is immutable and may be called from many threads at once.
 
+    It keeps the scratch memory of its calls for the next ones, at most 64 MiB however many shapes it has seen; what one
+    call needs is stated at the top of csrc/workspace.c.
+
     Args:
         spec: the network.
         dtype: "float32" (also for float64 weights, which are rounded) or "float64".

@@ -92,6 +92,14 @@ def test_the_core_knows_no_python():
         assert not re.search(r'#\s*include\s*[<"](Python|numpy)', path.read_text()), path.name
 
 
+def test_a_run_allocates_nothing():
+    """What runs in a call names no allocator; the bridge hands it its memory."""
+    planning = {"plan.c", "pack.c", "memory.c", "lf_memory.h", "blas.c"}  # of blas.c what opens the library
+    for path in (ROOT / "csrc").glob("*.[ch]"):
+        if path.name not in planning:
+            assert not re.search(r"alloc(_zeroed)?\(|strdup\(", path.read_text()), path.name
+
+
 def test_the_extension_exports_one_symbol():
     nm = shutil.which("nm")
     if nm is None:

@@ -1,4 +1,4 @@
-"""What num_threads="auto" takes: affinity, and the quota of control groups, both kinds, as the system would show them."""
+"""What num_threads="auto" takes: affinity, and the quota of control groups of both kinds, as the system shows them."""
 
 from __future__ import annotations
 
