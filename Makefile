@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 HEADERS := $(CURDIR)/build/headers
 
-SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd)
+SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd lstm_fast/*.pxi)
 SETTINGS := LSTM_FAST_BLAS=$(LSTM_FAST_BLAS) CC=$(CC) CFLAGS=$(CFLAGS)
 LIST_BUILD_REQUIRES := from build import ProjectBuilder; print(*ProjectBuilder(".").build_system_requires, sep="\n")
 

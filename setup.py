@@ -148,6 +148,6 @@ engine = Extension(
     include_dirs=[str(CSRC), np.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
     libraries=["m", "pthread", "dl"],
-    depends=[str(header) for header in sorted(CSRC.glob("*.h"))] + ["lstm_fast/_layers.pxi"],
+    depends=[str(path) for path in (*sorted(CSRC.glob("*.h")), *sorted(Path("lstm_fast").glob("*.pxi")))],
 )
 setup(ext_modules=cythonize([engine], build_dir="build"), cmdclass={"build_ext": BuildEngine})

@@ -19,136 +19,14 @@ from .spec import ACTIVATIONS, Dense, Elementwise, Embedding, Masking, Recurrent
 
 cnp.import_array()
 
-cdef extern from "Python.h":
-    int PyErr_CheckSignals() except -1
-
-#: Bytes of workspaces that wait for the next call, about; beyond, they are given back at once.
-cdef size_t KEPT_WORKSPACES = 64 << 20
 #: Numbers in an array, beyond which its bytes overflow 64 bits.
 cdef double MOST_NUMBERS = 1e18
-#: Seconds between two looks for Ctrl-C in a long call.
-cdef double POLL_SECONDS = 0.03
 
+include "_status.pxi"
+include "_arrays.pxi"
 include "_layers.pxi"
-
-
-def isa_status() -> dict:
-    """Every instruction set this engine knows, slowest first: "usable", "not built" or "not on this machine"."""
-    words = {<int>_lf.LF_OK: "usable", <int>_lf.LF_ISA_NOT_BUILT: "not built"}
-    found = {}
-    while _lf.lf_isa_name(len(found)) != NULL:
-        name = _lf.lf_isa_name(len(found))
-        found[name.decode()] = words.get(<int>_lf.lf_isa_status(name), "not on this machine")
-    return found
-
-
-def blas_name() -> str | None:
-    """The BLAS library of this build, or None."""
-    return None if _lf.lf_blas_name() == NULL else _lf.lf_blas_name().decode()
-
-
-def available() -> dict:
-    """Instruction sets and backends that can be asked for here."""
-    isas = [name for name, status in isa_status().items() if status == "usable"]
-    return {"isas": isas, "backends": ["packed"] + ["blas"] * (blas_name() is not None)}
-
-
-def activate(activation, x, isa=None):
-    """Apply one activation by the engine's kernels to a float32 or float64 array (for tests)."""
-    cdef cnp.ndarray y = np.array(as_real(x, np.result_type(x), "x"), order="C")
-    cdef lf_activation a = _activation(activation)
-    dtype = _lf.LF_F64 if y.dtype == np.float64 else _lf.LF_F32
-    encoded = _encoded(isa)
-    _check(_lf.lf_activate(dtype, _name(encoded), a, y.size, cnp.PyArray_DATA(y)), isa)
-    return y
-
-
-cdef bytes _encoded(isa):
-    """A name for C, empty for None; an embedded NUL would cut it short, so it makes no name at all."""
-    return b"" if isa is None else str(isa).replace("\0", "?").encode(errors="replace")
-
-
-cdef const char *_name(bytes encoded) noexcept:
-    """NULL for an empty name: the best instruction set there is."""
-    cdef const char *name = encoded
-    return name if name[0] else NULL
-
-
-def status_error(int status, isa=None):
-    """The exception of an lf_status, or None for LF_OK."""
-    if status == _lf.LF_OK:
-        return None
-    known = ", ".join(f"{name} ({words})" for name, words in isa_status().items())
-    if status == _lf.LF_NO_MEMORY:
-        return MemoryError("not enough memory for the network or for this call")
-    if status == _lf.LF_BAD_MODEL:
-        return ModelFormatError("the layers contradict one another or exceed the engine's sizes")
-    if status == _lf.LF_UNKNOWN_ISA:
-        return BackendError(f"unknown instruction set {isa!r}; this engine knows: {known}")
-    if status == _lf.LF_ISA_NOT_BUILT:
-        return BackendError(f"instruction set {isa!r} is not in this build; this engine knows: {known}")
-    if status == _lf.LF_ISA_NOT_USABLE:
-        return BackendError(f"instruction set {isa!r} is not offered by this CPU or its system; here: {known}")
-    if status == _lf.LF_NO_BLAS:
-        return BackendError("backend 'blas': no BLAS library in this build, or it cannot be loaded; use backend='packed'")
-    if status == _lf.LF_INDEX_RANGE:
-        return IndexRangeError("an id is outside the embedding table")
-    if status == _lf.LF_INTERRUPTED:
-        return KeyboardInterrupt()
-    return LstmFastError(f"engine status {status}")
-
-
-cdef int _check(int status, isa) except -1:
-    if status != _lf.LF_OK:
-        raise status_error(status, isa)
-    return 0
-
-
-cdef struct Poll:
-    double next
-    PyObject *error
-
-
-cdef int _poll(void *context) noexcept nogil:
-    """Ask Python for pending signals now and then; an exception from a handler is kept for the caller."""
-    cdef Poll *poll = <Poll *>context
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    cdef double seconds = <double>now.tv_sec + 1e-9 * <double>now.tv_nsec
-    if poll.next == 0:
-        poll.next = seconds + POLL_SECONDS
-    if seconds < poll.next:
-        return 0
-    poll.next = seconds + POLL_SECONDS
-    with gil:
-        try:
-            PyErr_CheckSignals()
-        except BaseException as error:
-            Py_INCREF(error)
-            poll.error = <PyObject *>error
-            return 1
-    return 0
-
-
-@cython.final
-cdef class _Workspace:
-    """One call's scratch memory, reused by the next call."""
-
-    cdef void *data
-    cdef size_t size
-
-    cdef int ensure(self, size_t size) except -1:
-        if size > self.size:
-            _lf.lf_free(self.data)
-            self.size = 0
-            self.data = NULL if size == SIZE_MAX else _lf.lf_alloc(size)
-            if self.data == NULL:
-                raise MemoryError("not enough memory for the workspace of a call of this shape")
-            self.size = size
-        return 0
-
-    def __dealloc__(self):
-        _lf.lf_free(self.data)
+include "_signals.pxi"
+include "_workspace.pxi"
 
 
 cdef class _Stack:
@@ -170,11 +48,11 @@ cdef class Engine:
     """A network packed for one instruction set and backend; see :class:`lstm_fast.Model` for the public face."""
 
     cdef lf_plan *_plan
-    cdef list _idle  # workspaces
+    cdef _Pool _pool
     cdef list _stacks
-    cdef Py_ssize_t _num_cells, _input_size, _output_size, _widest
+    cdef Py_ssize_t _input_size, _output_size, _widest
     cdef bint _takes_ids, _returns_sequences, _batch_first
-    cdef int _typenum
+    cdef int _typenum, _x_typenum, _rank
     cdef readonly object spec, dtype
     cdef readonly str backend, isa
     cdef readonly int num_threads
@@ -195,11 +73,13 @@ cdef class Engine:
         self.backend = backend
         self.num_threads = num_threads
         self._typenum = cnp.NPY_DOUBLE if self.dtype == np.float64 else cnp.NPY_FLOAT
-        self._idle = []
         self._stacks = [_Stack(layer) for layer in spec.recurrent]
-        self._num_cells = sum(stack.cells for stack in self._stacks)
+        self._pool = _Pool()
+        self._pool.num_cells = sum(stack.cells for stack in self._stacks)
         self._widest = max([spec.output_size] + [s.cells * max(s.h_size, s.c_size) for s in self._stacks])
         self._takes_ids = spec.takes_ids
+        self._x_typenum = cnp.NPY_INT64 if spec.takes_ids else self._typenum
+        self._rank = 2 if spec.takes_ids else 3
         self._input_size = spec.input_size or 0
         self._output_size = spec.output_size
         self._returns_sequences = spec.returns_sequences
@@ -253,40 +133,39 @@ cdef class Engine:
         """
         if self._plan == NULL:
             raise StateError("the model was not built; its constructor has not run, or has failed")
-        cdef cnp.ndarray values
-        if self._takes_ids:
-            values = as_ids(x, "x")
-        else:
-            values = x if self._is_plain(x) else as_real(x, self.dtype, "x")
-        cdef int rank = 2 if self._takes_ids else 3
-        cdef bint batched = values.ndim == rank
+        cdef _Workspace workspace = self._pool.borrow()
+        try:
+            return self._forward(workspace, x, state, lengths, out)
+        finally:
+            self._pool.give_back(workspace)
+
+    cdef tuple _forward(self, _Workspace workspace, x, state, lengths, out):
+        cdef cnp.ndarray values = x if _is_plain(x, self._x_typenum) else self._convert(x)
+        cdef bint batched = values.ndim == self._rank
         cdef lf_call call
         memset(&call, 0, sizeof(call))
-        self._read_input(&call, values, rank, batched)
-
-        cdef object valid = None
+        self._read_input(&call, values, batched)
+        cdef list read = [values]  # every array that the run reads
         if lengths is not None:
-            valid = as_lengths(lengths if batched else np.atleast_1d(lengths), call.batch, call.time)
-            call.lengths = <const int64_t *>cnp.PyArray_DATA(valid)
+            self._read_lengths(&call, lengths, batched, read)
+        call.states = workspace.states
+        final = self._read_states(workspace.states, state, call.batch, batched, read)
+        cdef cnp.ndarray y = self._output(&call, batched, out, read)
+        workspace.ensure(self._plan, call.batch, call.time, self.num_threads)
+        self._run(&call, workspace.data)
+        if out is None:
+            return y, final
+        if out is not y:
+            out[...] = y
+        return out, final
 
-        cdef cnp.ndarray states = np.zeros(self._num_cells * sizeof(lf_state), np.uint8)
-        call.states = <const lf_state *>cnp.PyArray_DATA(states)
-        final, kept = self._read_state(<lf_state *>call.states, state, call.batch, batched)
+    cdef cnp.ndarray _convert(self, x):
+        return as_ids(x, "x") if self._takes_ids else as_real(x, self.dtype, "x")
 
-        cdef cnp.ndarray target = self._output(&call, batched, out, (values, valid, *kept))
-        self._run(&call)
-        if out is not None and target is not out:
-            out[...] = target
-        return (target if out is None else out), final
-
-    cdef bint _is_plain(self, value) noexcept:
-        """Whether ``value`` is an array that can be read as it is: what nearly every call passes."""
-        return type(value) is cnp.ndarray and cnp.PyArray_TYPE(value) == self._typenum and \
-            cnp.PyArray_IS_C_CONTIGUOUS(value) and cnp.PyArray_ISBEHAVED_RO(value)
-
-    cdef int _read_input(self, lf_call *call, cnp.ndarray x, int rank, bint batched) except -1:
+    cdef int _read_input(self, lf_call *call, cnp.ndarray x, bint batched) except -1:
         cdef int batch_axis = 0 if self._batch_first else 1
-        if (x.ndim != rank and x.ndim != rank - 1) or (not self._takes_ids and x.shape[x.ndim - 1] != self._input_size):
+        if (not batched and x.ndim != self._rank - 1) or \
+                (not self._takes_ids and x.shape[x.ndim - 1] != self._input_size):
             layout = ["batch", "time"] if self._batch_first else ["time", "batch"]
             features = [] if self._takes_ids else [str(self._input_size)]
             raise ShapeError(
@@ -304,36 +183,50 @@ cdef class Engine:
         call.x = cnp.PyArray_DATA(x)
         return 0
 
-    cdef tuple _read_state(self, lf_state *states, state, int64_t batch, bint batched):
-        """Fill ``states``; return the final state as the caller gets it, and the arrays to keep alive."""
-        cdef Py_ssize_t several = len(self._stacks) != 1
-        cdef _Stack stack
-        if several and state is not None and not (isinstance(state, tuple | list) and len(state) == len(self._stacks)):
-            names = ", ".join(stack.name for stack in self._stacks) or "none"
+    cdef int _read_lengths(self, lf_call *call, lengths, bint batched, list read) except -1:
+        cdef cnp.ndarray valid
+        if _are_lengths(lengths, call.batch, call.time):
+            valid = lengths
+        else:
+            valid = as_lengths(lengths if batched else np.atleast_1d(lengths), call.batch, call.time)
+        call.lengths = <const int64_t *>cnp.PyArray_DATA(valid)
+        read.append(valid)
+        return 0
+
+    cdef object _read_states(self, lf_state *states, state, int64_t batch, bint batched, list read):
+        """Fill ``states``; return the final state as the caller gets it, in new arrays."""
+        cdef Py_ssize_t count = len(self._stacks)
+        if count == 1:
+            return self._read_stack(states, self._stacks[0], state, -1, batch, batched, read)
+        if state is not None and not (isinstance(state, tuple | list) and len(state) == count):
+            names = ", ".join([stack.name for stack in self._stacks]) or "none"
             raise StateError(
-                f"state: expected a tuple of {len(self._stacks)} states, one for each recurrent layer ({names}),"
+                f"state: expected a tuple of {count} states, one for each recurrent layer ({names}),"
                 f" got {describe(state)}"
             )
-        final, kept = [], []
-        cdef Py_ssize_t cell = 0
+        cdef _Stack stack
+        final = []
         for index, stack in enumerate(self._stacks):
-            own = state if not several else None if state is None else state[index]
-            where = f"state[{index}]" if several else "state"
-            final.append(self._read_stack(states + cell, stack, own, where, batch, batched, kept))
-            cell += stack.cells
-        return (tuple(final) if several else final[0]), kept
+            own = None if state is None else state[index]
+            final.append(self._read_stack(states, stack, own, index, batch, batched, read))
+            states += stack.cells
+        return tuple(final)
 
-    cdef object _read_stack(self, lf_state *states, _Stack stack, state, where, int64_t batch, bint batched, list kept):
+    cdef object _read_stack(self, lf_state *states, _Stack stack, state, Py_ssize_t index, int64_t batch, bint batched,
+                            list read):
+        """One stack's part of it; ``index`` is its place among several, or -1."""
         cdef cnp.ndarray h_in = None, c_in = None, h_out, c_out = None
+        cdef Py_ssize_t i  # a range over it costs nothing, one over a Python int a tenth of a short call
         if state is not None:
-            if stack.has_c:
-                if not (isinstance(state, tuple | list) and len(state) == 2):
-                    raise StateError(f"{where}: an LSTM ({stack.name}) takes (h, c), got {describe(state)}")
-                h_in = self._state_array(state[0], where, "[0] (h)", stack.cells, batch, stack.h_size, batched)
-                c_in = self._state_array(state[1], where, "[1] (c)", stack.cells, batch, stack.c_size, batched)
+            if not stack.has_c:
+                h_in = self._state_array(state, index, " (h)", stack.cells, batch, stack.h_size, batched, read)
+            elif isinstance(state, tuple | list) and len(state) == 2:
+                h_in = self._state_array(state[0], index, "[0] (h)", stack.cells, batch, stack.h_size, batched, read)
+                c_in = self._state_array(state[1], index, "[1] (c)", stack.cells, batch, stack.c_size, batched, read)
             else:
-                h_in = self._state_array(state, where, " (h)", stack.cells, batch, stack.h_size, batched)
-            kept += (h_in, c_in)
+                raise StateError(
+                    f"{_state_name(index)}: an LSTM ({stack.name}) takes (h, c), got {describe(state)}"
+                )
         h_out = self._new_state(stack.cells, batch, stack.h_size, batched)
         if stack.has_c:
             c_out = self._new_state(stack.cells, batch, stack.c_size, batched)
@@ -346,17 +239,24 @@ cdef class Engine:
             states[i].c_out = _part_of(c_out, i * c_step)
         return (h_out, c_out) if stack.has_c else h_out
 
-    cdef cnp.ndarray _state_array(self, value, where, what, Py_ssize_t cells, int64_t batch, Py_ssize_t size,
-                                  bint batched):
-        cdef cnp.ndarray array = value if self._is_plain(value) else as_real(value, self.dtype, where + what)
+    cdef cnp.ndarray _state_array(self, value, Py_ssize_t index, str what, Py_ssize_t cells, int64_t batch,
+                                  Py_ssize_t size, bint batched, list read):
+        cdef cnp.ndarray array
+        if _is_plain(value, self._typenum):
+            array = value
+        else:
+            array = as_real(value, self.dtype, _state_name(index) + what)
         cdef int ndim = array.ndim
         if ndim != (3 if batched else 2) or array.shape[0] != cells or array.shape[ndim - 1] != size or \
                 (batched and array.shape[1] != batch):
             expected = f"({cells}, {batch}, {size})" if batched else f"({cells}, {size})"
             raise ShapeError(
-                f"{where}{what}: expected shape {expected} (layers * directions, batch, size), got {np.shape(array)}"
+                f"{_state_name(index)}{what}: expected shape {expected} (layers * directions, batch, size),"
+                f" got {np.shape(array)}"
             )
-        return cnp.PyArray_GETCONTIGUOUS(array)
+        array = cnp.PyArray_GETCONTIGUOUS(array)
+        read.append(array)
+        return array
 
     cdef cnp.ndarray _new_state(self, Py_ssize_t cells, int64_t batch, Py_ssize_t size, bint batched):
         cdef cnp.npy_intp shape[3]
@@ -365,7 +265,7 @@ cdef class Engine:
         shape[2] = size
         return cnp.PyArray_EMPTY(3 if batched else 2, shape, self._typenum, 0)
 
-    cdef cnp.ndarray _output(self, lf_call *call, bint batched, out, inputs):
+    cdef cnp.ndarray _output(self, lf_call *call, bint batched, out, list read):
         """The array the engine writes: ``out`` itself where it can be, else a new one."""
         cdef cnp.npy_intp shape[3]
         cdef int ndim = 0, batch_axis = 0
@@ -378,35 +278,29 @@ cdef class Engine:
             ndim += 1
         shape[ndim] = self._output_size
         ndim += 1
-        cdef cnp.ndarray y
-        if out is None or not usable_output(out, self.dtype, tuple([shape[i] for i in range(ndim)]), inputs):
+        cdef cnp.ndarray y = None
+        if out is not None:
+            usable = _is_plain_output(out, self._typenum, ndim, shape) or \
+                usable_output(out, self.dtype, tuple([shape[i] for i in range(ndim)]))
+            if usable and not _meets_any(out, read):
+                y = out
+        if y is None:
             y = cnp.PyArray_EMPTY(ndim, shape, self._typenum, 0)
-        else:
-            y = out
         call.y = cnp.PyArray_DATA(y)
         call.y_batch_stride = y.strides[batch_axis] if batched else 0
         if self._returns_sequences:
             call.y_time_stride = y.strides[1 - batch_axis if batched else 0]
         return y
 
-    cdef int _run(self, lf_call *call) except -1:
-        cdef _Workspace workspace
+    cdef int _run(self, lf_call *call, void *workspace) except -1:
         cdef Poll poll
         cdef int status
-        cdef size_t size = _lf.lf_workspace_size(self._plan, call.batch, call.time, self.num_threads)
-        try:
-            workspace = self._idle.pop()
-        except IndexError:
-            workspace = _Workspace.__new__(_Workspace)
-        workspace.ensure(size)
-        poll.next, poll.error = 0, NULL
+        memset(&poll, 0, sizeof(poll))
         call.num_threads = self.num_threads
         call.interrupted = _poll
         call.context = &poll
         with nogil:
-            status = _lf.lf_run(self._plan, call, workspace.data)
-        if workspace.size <= KEPT_WORKSPACES // (len(self._idle) + 1):
-            self._idle.append(workspace)
+            status = _lf.lf_run(self._plan, call, workspace)
         if poll.error != NULL:
             error = <object>poll.error
             Py_XDECREF(poll.error)
@@ -419,5 +313,5 @@ cdef class Engine:
         return _check(status, self.isa)
 
 
-cdef inline char *_part_of(cnp.ndarray array, int64_t offset) noexcept:
-    return NULL if array is None else cnp.PyArray_BYTES(array) + offset
+cdef str _state_name(Py_ssize_t index):
+    return "state" if index < 0 else f"state[{index}]"

@@ -60,8 +60,8 @@ def as_lengths(value: Any, batch: int, time: int) -> np.ndarray:
     return np.ascontiguousarray(array, np.int64)
 
 
-def usable_output(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: tuple[np.ndarray | None, ...]) -> bool:
-    """Whether the engine may write into ``out`` directly: laid out as it writes, and apart from ``inputs``.
+def usable_output(out: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether ``out`` is laid out as the engine writes; where it is not, results can be copied into it.
 
     Raises:
         DTypeError, ShapeError: no result can be put there.
@@ -75,8 +75,7 @@ def usable_output(out: Any, dtype: np.dtype, shape: tuple[int, ...], inputs: tup
     if _overlaps_itself(out):
         raise ShapeError("out: its elements overlap in memory; pass an array with a place for each output")
     contiguous = out.strides[-1] == out.itemsize or out.shape[-1] <= 1
-    apart = not any(np.may_share_memory(out, other) for other in inputs if other is not None)
-    return out.flags.aligned and contiguous and apart
+    return out.flags.aligned and contiguous
 
 
 def _overlaps_itself(array: np.ndarray) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
+import reprlib
 import sys
 from typing import Any
 
@@ -42,44 +42,35 @@ def choose_backend(backend: str | None) -> str:
 
 
 def choose_threads(num_threads: int | str | None) -> int:
-    """Threads a call may use, the caller's among them: a count, or "auto" for what this process may occupy."""
+    """Threads a call may use, the caller's among them: a count, or "auto" for what this process may occupy.
+
+    Raises:
+        ValueError: neither; the message names the argument or the variable.
+    """
     where = "num_threads" if num_threads is not None else THREADS_VARIABLE
-    value: Any = num_threads if num_threads is not None else os.environ.get(THREADS_VARIABLE) or 1
-    if value == "auto":
-        return usable_cpus()
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MOST_THREADS:
-        raise ValueError(f"{where}: expected 1 .. {MOST_THREADS} or 'auto', got {value!r}")
-    return int(value)
+    asked: Any = num_threads if num_threads is not None else os.environ.get(THREADS_VARIABLE) or 1
+    if isinstance(asked, str) and asked == "auto":
+        from ._cpus import usable_cpus  # nobody else waits for what it imports
+
+        return min(usable_cpus(), MOST_THREADS)
+    count = _count(asked)
+    if not 1 <= count <= MOST_THREADS:
+        raise ValueError(f"{where}: expected 1 .. {MOST_THREADS} or 'auto', got {reprlib.repr(asked)}")
+    return count
 
 
-def usable_cpus() -> int:
-    """CPUs this process may run on: its affinity, cut down to the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_quota()
-    return max(1, min(allowed, MOST_THREADS, math.floor(quota) if quota else MOST_THREADS))
-
-
-def cgroup_quota() -> float | None:
-    """CPUs the control group grants (cgroup v2, then v1), or None where it sets no limit."""
-    from pathlib import Path  # costs milliseconds of every import of this package otherwise
-
-    try:
-        used, _, period = Path("/sys/fs/cgroup/cpu.max").read_text().partition(" ")
-        return None if used == "max" else float(used) / float(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        folder = Path("/sys/fs/cgroup/cpu")
-        used, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return float(used) / float(period) if float(used) > 0 else None
-    except (OSError, ValueError):
-        return None
+def _count(asked: Any) -> int:
+    """A number, or the digits of one; 0 for anything else."""
+    if isinstance(asked, str):
+        digits = asked.lstrip("0")
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= len(str(MOST_THREADS)) else 0
+    return int(asked) if isinstance(asked, int | np.integer) and not isinstance(asked, bool) else 0
 
 
 def config() -> dict[str, Any]:
     """Everything that decides how models run here, as plain data."""
+    from ._cpus import affinity, cgroup_quota
+
     isas = _engine.isa_status()
     best = [name for name, status in isas.items() if status == "usable"][-1]
     return {
@@ -93,9 +84,9 @@ def config() -> dict[str, Any]:
         "blas": _engine.blas_name(),
         "threads": {
             "default": choose_threads(None),
-            "auto": usable_cpus(),
+            "auto": choose_threads("auto"),
             "cpus": os.cpu_count(),
-            "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "affinity": affinity(),
             "cgroup_quota": cgroup_quota(),
         },
         "environment": {
@@ -110,12 +101,15 @@ def show_config() -> None:
     isa = facts["isa"]
     threads = facts["threads"]
     quota = threads["cgroup_quota"]
+    blas = facts["blas"] or "none in this build"
+    if facts["blas"] and "blas" not in facts["backends"]:
+        blas += ", but its library cannot be loaded"
     lines = [
         ("lstm_fast", f"{facts['lstm_fast']} (Python {facts['python']}, NumPy {facts['numpy']}, {facts['platform']})"),
         ("instruction set", isa["used"]),
         ("  known", ", ".join(f"{name}: {status}" for name, status in isa["known"].items())),
         ("backend", f"{facts['backend']} (of {', '.join(facts['backends'])})"),
-        ("BLAS", facts["blas"] or "none in this build"),
+        ("BLAS", blas),
         ("threads", f"{threads['default']} by default, {threads['auto']} for 'auto'"),
         ("  machine", f"{threads['cpus']} CPUs, quota {'none' if quota is None else f'{quota:g}'}"),
         *((name, value) for name, value in facts["environment"].items()),

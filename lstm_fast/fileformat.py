@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import numpy as np
 import safetensors
 
-from ._atomic import write_atomically
 from ._description import build, describe, is_text, parse_json
 from .check import Check, record
 from .errors import ModelFormatError, UnsupportedModelError
@@ -38,6 +37,8 @@ def write_lstmf(spec: ModelSpec, path: str | os.PathLike[str], *, overwrite: boo
         ModelFormatError: ``spec`` contradicts itself. FileExistsError: ``path`` exists and ``overwrite`` is false.
         OSError: what the system reports.
     """
+    from ._atomic import write_atomically  # what it imports would cost each start that only reads 4 ms
+
     write_atomically(path, lstmf_bytes(spec), overwrite=overwrite)
 
 

@@ -19,6 +19,9 @@ from .spec import ModelSpec
 class Model(Engine):
     """A network packed for this machine. It is immutable and may be called from many threads at once.
 
+    It keeps the scratch memory of its calls for the next ones, at most 64 MiB however many shapes it has seen; what one
+    call needs is stated at the top of csrc/workspace.c.
+
     Args:
         spec: the network.
         dtype: "float32" (also for float64 weights, which are rounded) or "float64".
@@ -49,6 +52,7 @@ class Model(Engine):
             isa=choose_isa(isa),
             num_threads=choose_threads(num_threads),
         )
+        self._fed, self._given = self._state_names("initial_h", "initial_c"), self._state_names("Y_h", "Y_c")
         self._asked = {"dtype": real.name, "backend": backend, "num_threads": num_threads, "isa": isa}
 
     def predict(
@@ -64,8 +68,8 @@ class Model(Engine):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         values = as_ids(x, "x") if self.spec.takes_ids else as_real(x, self.dtype, "x")
-        if values.ndim != (2 if self.spec.takes_ids else 3) or 0 in values.shape:
-            return self.forward_sequence(values, lengths=lengths)[0]
+        if 0 in values.shape or not self._takes(values):
+            return self.forward_sequence(values, lengths=lengths)[0]  # what it refuses, it refuses of the whole x
         axis = 0 if self.spec.batch_first else 1
         out_axis = axis if self.spec.returns_sequences else 0
         batch, time = values.shape[axis], values.shape[1 - axis]
@@ -87,15 +91,21 @@ class Model(Engine):
             self.forward_sequence(values[part], lengths=None if valid is None else valid[rows], out=y[target])
         return y
 
+    def _takes(self, values: np.ndarray) -> bool:
+        """Whether ``values`` are a batch that :meth:`forward_sequence` takes."""
+        if self.spec.takes_ids:
+            return values.ndim == 2 and 0 <= values.min() <= values.max() < self.spec.vocabulary
+        return values.ndim == 3 and values.shape[-1] == self.spec.input_size
+
     @property
     def input_names(self) -> list[str]:
         """What :meth:`run` can be fed: "X", "sequence_lens", and "initial_h" / "initial_c" of each stack."""
-        return ["X", "sequence_lens", *chain.from_iterable(self._state_names("initial_h", "initial_c"))]
+        return ["X", "sequence_lens", *chain.from_iterable(self._fed)]
 
     @property
     def output_names(self) -> list[str]:
         """What :meth:`run` gives, in order: "Y", then "Y_h" / "Y_c" of each stack."""
-        return ["Y", *chain.from_iterable(self._state_names("Y_h", "Y_c"))]
+        return ["Y", *chain.from_iterable(self._given)]
 
     def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[np.ndarray]:
         """Named arrays in, a list out, as ONNX Runtime's ``run``; shapes are those of :meth:`forward_sequence`.
@@ -103,18 +113,16 @@ class Model(Engine):
         Names follow ONNX's recurrent operators; with several recurrent stacks each state's name ends in
         ".<layer name>". ``output_names`` None gives all of :attr:`output_names`.
         """
-        unknown = set(feed) - set(self.input_names)
-        if unknown or "X" not in feed:
-            raise ValueError(f"feed: expected X and any of {self.input_names[1:]}, got {sorted(feed)}")
-        missing = set(output_names or ()) - set(self.output_names)
-        if missing:
+        names = self.input_names
+        if "X" not in feed or any(name not in names for name in feed):
+            raise ValueError(f"feed: expected X and any of {names[1:]}, got {sorted(feed)}")
+        if output_names is not None and (missing := set(output_names) - set(self.output_names)):
             raise ValueError(f"output_names: expected any of {self.output_names}, got {sorted(missing)}")
         y, final = self.forward_sequence(feed["X"], self._fed_state(feed), lengths=feed.get("sequence_lens"))
-        finals = [final] if len(self.spec.recurrent) == 1 else list(final)
         values = {"Y": y}
-        for names, state in zip(self._state_names("Y_h", "Y_c"), finals, strict=True):
-            values.update(zip(names, state if isinstance(state, tuple) else (state,), strict=True))
-        return [values[name] for name in (self.output_names if output_names is None else output_names)]
+        for given, state in zip(self._given, (final,) if len(self._given) == 1 else final, strict=True):
+            values.update(zip(given, state if isinstance(state, tuple) else (state,), strict=True))
+        return list(values.values()) if output_names is None else [values[name] for name in output_names]
 
     def _state_names(self, h: str, c: str) -> list[tuple[str, ...]]:
         stacks = self.spec.recurrent
@@ -126,7 +134,7 @@ class Model(Engine):
 
     def _fed_state(self, feed: Mapping[str, Any]) -> Any:
         states: list[Any] = []
-        for names in self._state_names("initial_h", "initial_c"):
+        for names in self._fed:
             given = [feed[name] for name in names if name in feed]
             if given and len(given) != len(names):
                 raise ShapeError(f"feed: {' and '.join(names)} go together, got one of them")

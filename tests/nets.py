@@ -85,6 +85,10 @@ def bits(value) -> list[tuple]:
     return [(str(a.dtype), a.shape, hashlib.sha256(a.tobytes()).hexdigest()) for a in arrays(value)]
 
 
+def zeros(*shape: int, dtype=np.float32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
 def rows_of(state, rows):
     """``rows`` of the batch of a state."""
     return tuple(rows_of(item, rows) for item in state) if isinstance(state, tuple) else state[:, rows]

@@ -92,6 +92,14 @@ def test_the_core_knows_no_python():
         assert not re.search(r'#\s*include\s*[<"](Python|numpy)', path.read_text()), path.name
 
 
+def test_a_run_allocates_nothing():
+    """What runs in a call names no allocator; the bridge hands it its memory."""
+    planning = {"plan.c", "pack.c", "memory.c", "lf_memory.h", "blas.c"}  # of blas.c what opens the library
+    for path in (ROOT / "csrc").glob("*.[ch]"):
+        if path.name not in planning:
+            assert not re.search(r"alloc(_zeroed)?\(|strdup\(", path.read_text()), path.name
+
+
 def test_the_extension_exports_one_symbol():
     nm = shutil.which("nm")
     if nm is None:
@@ -113,21 +121,38 @@ def test_the_licence_is_that_of_the_pinned_blas():
     assert (ROOT / "LICENSES" / "scipy-openblas32.txt").read_text() == licence.read_text()
 
 
-def test_importing_the_package_loads_little():
-    script = "import sys, numpy; seen = set(sys.modules); import lstm_fast; print(*sorted(set(sys.modules) - seen))"
+#: What a service that loads a native file and runs it must not wait for.
+HEAVY = {
+    *FRAMEWORKS,
+    "h5py",
+    "multiprocessing",
+    "tqdm",
+    "argparse",
+    "matplotlib",
+    "importlib.metadata",
+    "pathlib",
+    "secrets",
+    "lstm_fast.reference",
+    "lstm_fast.importers._pickle",
+}
+
+
+def loaded_by(statements: str) -> set[str]:
+    """Modules that ``statements`` load on top of NumPy's."""
+    script = f"import sys, numpy; seen = set(sys.modules); {statements}; print(*sorted(set(sys.modules) - seen))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    loaded = set(run.stdout.split())
-    heavy = {
-        *FRAMEWORKS,
-        "h5py",
-        "safetensors",
-        "multiprocessing",
-        "tqdm",
-        "argparse",
-        "matplotlib",
-        "importlib.metadata",
-    }
-    assert not touches(loaded, *heavy)
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_loads_little():
+    assert not touches(loaded_by("import lstm_fast"), *HEAVY, "safetensors")
+
+
+def test_running_a_native_file_loads_little(golden):
+    path = str(golden / "lstmf" / "v1-text.lstmf")
+    loaded = loaded_by(f"import lstm_fast; lstm_fast.load({path!r}).predict(numpy.zeros((1, 2), int))")
+    assert "lstm_fast.fileformat" in loaded
+    assert not touches(loaded, *HEAVY)
 
 
 def test_the_version_is_the_changelogs_newest():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,11 +41,24 @@ def test_an_unknown_backend(name):
         Model(LSTM, backend=name)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 257, 2**40, 1.5, True, "two", "", "-1", "²"])
+@pytest.mark.parametrize("threads", [0, -1, 257, 2**40, 1.5, True, "two", "", "-1", "²", b"2", [2], np.ones(2)])
 def test_an_impossible_number_of_threads(threads):
     with pytest.raises(ValueError, match=r"num_threads: expected 1 \.\. 256 or 'auto'") as caught:
         Model(LSTM, num_threads=threads)
     assert repr(threads) in str(caught.value)
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x", "True", "1.5", "257", " 2", "AUTO", "9" * 5000])
+def test_an_impossible_number_of_threads_in_the_environment(threads, monkeypatch):
+    monkeypatch.setenv("LSTM_FAST_NUM_THREADS", threads)
+    with pytest.raises(ValueError, match=r"LSTM_FAST_NUM_THREADS: expected 1 \.\. 256 or 'auto', got '") as caught:
+        Model(LSTM)
+    assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize("threads", [1, 256, np.int8(2), "1", "256", "002"])
+def test_numbers_of_threads(threads):
+    assert Model(LSTM, num_threads=threads).num_threads == int(threads)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", ">f4", "complex64"])
@@ -79,6 +94,27 @@ def _failed() -> Model:
 def test_an_empty_name_is_no_wish_for_the_default():
     with pytest.raises(BackendError, match="isa: expected a name"):
         Model(LSTM, isa="")
+
+
+def test_a_blas_that_cannot_be_loaded_is_not_offered(tmp_path, workplace):
+    """As after an installation that lost its library: said by everything that speaks of backends."""
+    package = Path(lf.__file__).parent
+    if not (package / "_libs").is_dir():
+        pytest.skip("no BLAS library is vendored in this build")
+    shutil.copytree(package, tmp_path / "lstm_fast", ignore=shutil.ignore_patterns("_libs"))
+    script = """
+import lstm_fast as lf
+assert lf.config()["backends"] == ["packed"]
+lf.show_config()
+try:
+    lf.load("model.lstmf", backend="blas")
+except lf.BackendError as error:
+    print(error)
+"""
+    for command in (["-c", script], ["-m", "lstm_fast", "doctor"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "library cannot be loaded" in done.stdout, done.stderr
+        assert done.returncode == ("doctor" in command)
 
 
 SHOW = """

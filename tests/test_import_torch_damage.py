@@ -148,7 +148,7 @@ def test_hostile_memory_is_bounded(tmp_path):
     code = """
 import contextlib, resource, sys
 from lstm_fast.errors import LstmFastError
-from lstm_fast.importers import _pickle, _safetensors, _zip, load_spec, torch
+from lstm_fast.importers import _pickle, _torch_files, _zip, load_spec, torch
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with contextlib.suppress(LstmFastError):
     load_spec(sys.argv[1])

@@ -74,6 +74,21 @@ def test_predict_refuses_what_forward_sequence_refuses(batch_size):
         Model(TEXT).predict(np.full((5, 4), 9), batch_size)
 
 
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 100])
+def test_predict_speaks_of_the_whole_of_x(batch_size):
+    """Whatever the group of sequences in which it finds a fault."""
+    model = Model(TEXT)
+    ids = inputs(TEXT, 7, 4)
+    for bad in (9, -1, 2**62):
+        ids[5, 2] = bad
+        with pytest.raises(lf.IndexRangeError, match="sequence 5, step 2 "):
+            model.predict(ids, batch_size)
+    with pytest.raises(lf.ShapeError, match=re.escape("got (7, 4, 2)")):
+        Model(CHAIN).predict(np.zeros((7, 4, 2), np.float32), batch_size)
+    with pytest.raises(lf.ShapeError, match=re.escape("lengths[6]: expected 0 .. 4")):
+        Model(CHAIN).predict(inputs(CHAIN, 7, 4), batch_size, lengths=[4] * 6 + [5])
+
+
 @pytest.mark.parametrize("batch_size", [0, -3])
 def test_predict_refuses_an_impossible_batch_size(batch_size):
     with pytest.raises(ValueError, match=f"batch_size: expected at least 1, got {batch_size}"):

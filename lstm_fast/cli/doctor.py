@@ -77,11 +77,13 @@ def _instruction_sets() -> Iterator[_Check]:
 
 
 def _blas() -> _Check:
-    from .._engine import blas_name
+    from .._engine import available, blas_name
 
     name = blas_name()
     if name is None:
         return _Check("BLAS", _NOTE, "none in this build", "for backend='blas', build with LSTM_FAST_BLAS=auto")
+    if "blas" not in available()["backends"]:
+        return _Check("BLAS", _PROBLEM, f"{name}, whose library cannot be loaded", "install lstm_fast again")
     return _Check("BLAS", _OK, name)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ModelFormatError
@@ -55,7 +54,7 @@ def read_source(source: Source, limits: Limits, recognise: Callable[[bytes], obj
 
 
 def _read_path(path: str | os.PathLike, limits: Limits, recognise: Callable[[bytes], object] | None) -> bytes:
-    _require_regular(Path(os.fsdecode(path)).stat())
+    _require_regular(os.stat(os.fspath(path) or os.curdir))  # noqa: PTH116 - pathlib costs each cold start 3 ms
     flags = os.O_RDONLY
     for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, name, 0)

@@ -1,18 +1,25 @@
 """The containers of PyTorch checkpoints: zip archive, the format before 1.6, safetensors.
 
-Each gives the checkpoint's object as inert data, in which tensors are lazy, and a reader for these.
+The first two give the checkpoint's object as inert data, in which tensors are lazy, and a reader for these.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
+
+import numpy as np
+import safetensors
+
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
 from . import _pickle
-from ._torch_tensors import ITEM_SIZES, KNOWN, Storage, TensorReader, persistent_storage
+from ._safetensors import read_metadata
+from ._torch_tensors import ITEM_SIZES, KNOWN, Entry, Storage, TensorReader, persistent_storage, printable, widen
 from ._zip import SafeZip
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def read_zip(archive: SafeZip, file_size: int, limits: Limits) -> tuple[object, TensorReader]:
@@ -100,3 +107,24 @@ def _storage_offsets(
     if at != len(data):
         raise ModelFormatError(f"{len(data) - at} bytes are left over behind the last storage; the file is damaged")
     return where
+
+
+def read_safetensors(data: bytes, limits: Limits) -> dict[str, Entry]:
+    """All tensors, sorted by name: the library gives them in no particular order."""
+    read_metadata(data, limits)
+    try:
+        tensors = safetensors.deserialize(data)
+    except safetensors.SafetensorError as error:
+        raise ModelFormatError(f"safetensors: {error}; the file is damaged") from None
+    limits.check("entries", len(tensors), "tensors of the safetensors file")
+    return {printable(name): _entry(printable(name), tensor) for name, tensor in sorted(tensors, key=itemgetter(0))}
+
+
+def _entry(name: str, tensor: dict) -> Entry:
+    dtype = _DTYPES.get(tensor["dtype"], tensor["dtype"])
+
+    def load() -> np.ndarray:
+        raw = np.frombuffer(tensor["data"], "<u2" if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<"))
+        return widen(raw.reshape(tensor["shape"]), dtype)
+
+    return Entry(name, tuple(tensor["shape"]), dtype, load)

@@ -36,9 +36,9 @@ def read_torch(
     ``batch_first`` None means what a pickled module says, or True: a state dict does not say.
     """
     if data[8:9] == b"{" and archive is None:
-        from ._safetensors import read_entries
+        from ._torch_files import read_safetensors
 
-        found = [("", from_state_dict(read_entries(data, limits)))]
+        found = [("", from_state_dict(read_safetensors(data, limits)))]
         kind = "safetensors"
     else:
         from ._torch_files import read_legacy, read_zip
