@@ -125,12 +125,13 @@ static void run_units(void *context, int member, int members) {
 static void run_slices(void *context, int member, int members) {
     lf_work *w = context;
     const int64_t batch = w->call->batch, slices = w->split.slices;
+    const size_t size = slices > 1 ? lf_slice_size(w->plan, &w->split) : 0;
     lf_gang alone;
     (void)members;
     for (int64_t i; (i = __atomic_fetch_add(&w->next_slice, 1, __ATOMIC_RELAXED)) < slices;) {
         lf_gang_init(&alone, 1);
-        char *workspace = w->workspace + (size_t)i * w->split.slice_size;
-        run_rows(w, &alone, 0, member == 0, batch * i / slices, batch * (i + 1) / slices, workspace);
+        run_rows(w, &alone, 0, member == 0, batch * i / slices, batch * (i + 1) / slices,
+                 w->workspace + (size_t)i * size);
     }
 }
 

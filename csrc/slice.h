@@ -17,10 +17,12 @@ typedef struct {
     int64_t slices, most_rows; /* rows at a time, in any slice */
     int64_t patience;          /* nanoseconds to wait for members */
     lf_extent extent;          /* of a slice */
-    size_t slice_size;
 } lf_split;
 
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split);
+
+/* Bytes of workspace of one slice. */
+size_t lf_slice_size(const lf_plan *plan, const lf_split *split);
 
 /* One call, as all its members see it. */
 typedef struct {

@@ -31,8 +31,11 @@ void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_thr
     split->most_rows = most_rows(plan, batch, split->slices);
     split->patience = call < 1e8 ? (int64_t)(call / 12) : (int64_t)1e8 / 12;
     split->extent = (lf_extent){split->most_rows, split->most_rows, time, 0, split->by_units ? threads : 1};
+}
+
+size_t lf_slice_size(const lf_plan *plan, const lf_split *split) {
     lf_workspace unused;
-    split->slice_size = lf_layout(plan, &split->extent, NULL, &unused);
+    return lf_layout(plan, &split->extent, NULL, &unused);
 }
 
 size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
@@ -41,7 +44,7 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int n
     lf_split split;
     size_t total;
     lf_split_call(plan, batch, time, num_threads, &split);
-    if (__builtin_mul_overflow(split.slice_size, (size_t)split.slices, &total))
+    if (__builtin_mul_overflow(lf_slice_size(plan, &split), (size_t)split.slices, &total))
         return SIZE_MAX;
     return total;
 }

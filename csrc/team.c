@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -18,6 +19,7 @@
 
 enum {
     SPIN = 100 * 1000,      /* nanoseconds: a sleeper takes about as long to wake */
+    ALONE = 5 * 1000,       /* of them, before it gives way */
     NAP = 20 * 1000 * 1000, /* between two calls of waiting() */
     LOOKS = 16,             /* at a word, between two at the clock */
     FOREVER = INT_MAX       /* of a futex */
@@ -64,19 +66,21 @@ static void put(uint32_t *word, uint32_t value, uint32_t *sleeping) {
         syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. */
+/* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. Soon it gives way to others: the
+ * one it waits for may be waiting for this very CPU. */
 static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
-    for (int64_t end = 0;;) {
+    for (int64_t begin = 0;;) {
         for (int look = 0; look < LOOKS; look++) {
             if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value)
                 return 1;
             pause_briefly();
         }
         const int64_t at = now();
-        if (!end)
-            end = at + nanoseconds;
-        else if (at >= end)
+        begin = begin ? begin : at;
+        if (at - begin >= nanoseconds)
             return 0;
+        if (at - begin >= ALONE)
+            sched_yield();
     }
 }
 

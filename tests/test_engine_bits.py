@@ -101,10 +101,10 @@ def test_a_stream_step_by_step(spec, isa, dtype):
 @cases(FORWARD)
 def test_a_long_stream_cut_around_its_blocks(spec, isa, dtype):
     model = packed(spec, isa, dtype)
-    x = masked_inputs(spec, 2, 230, dtype)
-    lengths = np.array([230, 140])
+    x = masked_inputs(spec, 2, 400, dtype)
+    lengths = np.array([400, 240])
     whole = bits(model.forward_sequence(x, lengths=lengths))
-    for cuts in ([95], [96], [97], [1, 191, 193], [50, 60, 229]):
+    for cuts in ([133], [134], [135], [1, 191, 193], [50, 60, 399]):
         assert bits(in_pieces(model, x, cuts, lengths=lengths)) == whole, cuts
 
 
