@@ -1,4 +1,4 @@
-"""``python -m bench``: the options. Threads are pinned in the environment before NumPy or any engine is imported."""
+"""``python -m bench``: the options."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: What the libraries beneath the engines read once, when they are loaded.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-SECONDS, QUICK_SECONDS = 2.0, 0.05
+SECONDS, QUICK_SECONDS = 1.0, 0.05
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done, and --check passed where asked for. 1: an engine is wrong or --check failed. 2: wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.check and options.threads != 1:
-        parser.error("--check is a promise about one thread; leave --threads out")
-    if options.check and options.engines:
-        parser.error("--check chooses its engines itself; leave --engines out")
-    if options.threads < 1 or not options.seconds > 0:
-        parser.error("--threads and --seconds: expected at least 1 thread and more than 0 seconds")
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(options.threads)
+    if options.check:
+        if options.engines or options.threads or options.sections:
+            parser.error("--check chooses engines, threads and sections itself; leave --engines and the like out")
+        options.threads, options.sections = [1], ["shapes"]
+    if not options.seconds > 0:
+        parser.error("--seconds: expected more than 0")
     os.environ["KERAS_BACKEND"] = "torch"
 
-    from .run import UsageError, run
+    from .suite import UsageError, run
 
     try:
         return run(options)
@@ -42,8 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--shapes", type=Path, metavar="FILE", help="shapes to time (bench/shapes.txt)")
     parser.add_argument("--match", default="", metavar="TEXT", help="only shapes with TEXT in their names")
-    parser.add_argument("--engines", metavar="A,B", help="engines beside ours (all that are installed)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of every engine (1)")
+    parser.add_argument("--engines", type=_words, metavar="A,B", help="engines beside ours (all that are installed)")
+    parser.add_argument("--sections", type=_words, metavar="A,B", help="some of shapes, scaling, start (all of them)")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="N,M", help="threads of every engine: one run for each (1, and all CPUs)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--seconds", type=float, default=SECONDS, metavar="S", help=f"timing of each engine at each shape ({SECONDS:g})"
@@ -55,12 +54,25 @@ def _parser() -> argparse.ArgumentParser:
         dest="seconds",
         help=f"--seconds {QUICK_SECONDS:g}: shows that it works, and little more",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="result; the picture goes beside it (bench/results/)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="result; report and picture beside (bench/results/)")
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 unless ours keeps what is promised at every shape"
     )
     return parser
 
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _threads(text: str) -> list[int]:
+    counts = sorted({int(word) for word in _words(text)})
+    if counts[0] < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1 thread, got {counts[0]}")
+    return counts
+
+
+_threads.__name__ = "numbers of threads"
 
 if __name__ == "__main__":
     sys.exit(main())

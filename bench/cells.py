@@ -1,105 +1,144 @@
-"""One shape on every engine: checked against the float64 reference, then timed."""
+"""What one shape gave, as plain data: who was timed, how fast, how exact, and what the machine could do meanwhile."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lstm_fast import reference
-from lstm_fast.check import difference
+from lstm_fast.timing import Times
 
-from .engines import OURS, OURS_BLAS, Engine
+from .engines import OURS, OURS_BLAS
+from .roofline import Speeds, least_seconds
 from .shapes import Shape
-from .timing import Times, time_in_turn
 
-#: Largest ``|y - reference| / max(1, |reference|)`` of a float32 engine that is let in.
-TOLERANCE = 1e-5
+#: The distribution of calls that is kept for shapes of one step, in percent: both ends finer than the middle.
+PERCENTS = (0, 1, 2, 5, *range(10, 90, 10), 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99, 100)
+FLOAT32 = "float32"
 
 
-class DisagreementError(Exception):
-    """An engine does not compute what the reference does, so timing it would say nothing."""
+@dataclass(frozen=True)
+class Timing:
+    """One engine at one shape. Times are microseconds per call."""
+
+    precision: str
+    difference: float  #: to the float64 reference, largest ``|y - expected| / max(1, |expected|)``
+    median: float  #: of the rounds' medians
+    fastest: float
+    p99: float
+    p999: float
+    calls: int
+    distribution: list[float] = field(default_factory=list)  #: at :data:`PERCENTS`, for shapes of one step
+
+    @classmethod
+    def of(cls, times: Times, precision: str, difference: float, keep_distribution: bool) -> Timing:
+        return cls(
+            precision,
+            float(f"{difference:.3g}"),
+            _rounded(times.median),
+            _rounded(times.calls[0]),
+            _rounded(times.percentile(99)),
+            _rounded(times.percentile(99.9)),
+            len(times.calls),
+            [_rounded(times.percentile(percent)) for percent in PERCENTS] if keep_distribution else [],
+        )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one shape gave: times by engine, the differences to the reference, and the least seconds if known."""
+    """One shape on every engine that takes part, ours among them.
+
+    ``unable`` says why others do not; ``speeds`` is what the machine's cores did in the same rounds, None where
+    there is no compiler to find out.
+    """
 
     shape: Shape
-    times: dict[str, Times]
-    differences: dict[str, float]
-    floor: float | None = None
+    timings: dict[str, Timing]
+    unable: dict[str, str] = field(default_factory=dict)
+    speeds: Speeds | None = None
+
+    @property
+    def ours(self) -> Timing:
+        return self.timings[OURS]
+
+    @property
+    def peers(self) -> dict[str, Timing]:
+        """The others that compute in float32 as ours does."""
+        return {
+            name: timing
+            for name, timing in self.timings.items()
+            if name not in (OURS, OURS_BLAS) and timing.precision == FLOAT32
+        }
 
     @property
     def best_peer(self) -> str | None:
-        """The fastest of the others; None where only ours was timed."""
-        peers = [name for name in self.times if name not in (OURS, OURS_BLAS)]
-        return min(peers, key=lambda name: self.times[name].median, default=None)
+        """The fastest of the peers; None where only ours was timed."""
+        peers = self.peers
+        return min(peers, key=lambda name: peers[name].median, default=None)
 
     @property
     def ratio(self) -> float | None:
         """Best peer ÷ ours: above 1, ours is faster."""
         return None if self.best_peer is None else self.ratio_to(self.best_peer)
 
+    def ratio_to(self, engine: str) -> float:
+        """That engine's median ÷ ours."""
+        return self.timings[engine].median / self.ours.median
+
+    @property
+    def lost(self) -> bool:
+        return self.ratio is not None and self.ratio < 1
+
     @property
     def gflops(self) -> float:
         """Operations of ours in the matrix products, in GFLOP/s."""
-        return self.shape.flops / self.times[OURS].median / 1e3
+        return self.shape.flops / self.ours.median / 1e3
 
     @property
     def roofline(self) -> float | None:
-        """Least time ÷ ours, at most about 1."""
-        return None if self.floor is None else self.floor * 1e6 / self.times[OURS].median
+        """Least time ÷ ours: about 1 where nothing is left to win."""
+        return None if self.speeds is None else least_seconds(self.shape, self.speeds) * 1e6 / self.ours.median
 
-    def ratio_to(self, engine: str) -> float:
-        """That engine's median ÷ ours."""
-        return self.times[engine].median / self.times[OURS].median
+    @property
+    def slow_in_torch(self) -> bool:
+        """Whether PyTorch has no fused path: anything but an LSTM of whole rows without a projection."""
+        return self.shape.kind != "lstm" or bool(self.shape.proj_size or self.shape.shortest)
 
     def as_json(self) -> dict[str, Any]:
-        engines = {
-            name: {
-                "median_us": times.median,
-                "fastest_us": times.fastest,
-                "p99_us": times.p99,
-                "calls": sum(map(len, times.rounds)),
-                "round_medians_us": times.medians,
-                "difference": self.differences[name],
-            }
-            for name, times in self.times.items()
-        }
+        """What :meth:`from_json` reads, and what follows from it, for other readers."""
         return {
             "name": str(self.shape),
-            "shape": asdict(self.shape),
-            "engines": engines,
+            **asdict(self),
             "best_peer": self.best_peer,
             "ratio": self.ratio,
             "gflops": self.gflops,
             "roofline": self.roofline,
         }
 
-
-def measure(shape: Shape, engines: Sequence[Engine], threads: int, seconds: float) -> Cell:
-    """Build ``shape`` on every engine, compare outputs with the reference, and time for ``seconds`` each.
-
-    Raises:
-        DisagreementError: an output differs from the reference by more than ``TOLERANCE``.
-    """
-    spec, x = shape.network(), shape.input()
-    expected, _ = reference.forward(spec, x)
-    runs = {engine.name: engine.prepare(spec, x, threads) for engine in engines}
-    differences = {name: difference(run.output(run.call()), expected) for name, run in runs.items()}
-    for name, off in differences.items():
-        if not off <= TOLERANCE:
-            raise DisagreementError(
-                f"{name} differs from the float64 reference by {off:.1e} at {shape}, expected at most {TOLERANCE:.0e};"
-                " nothing was timed"
-            )
-    return Cell(shape, time_in_turn({name: run.call for name, run in runs.items()}, seconds), differences)
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Cell:
+        speeds = data["speeds"]
+        return cls(
+            Shape(**data["shape"]),
+            {name: Timing(**timing) for name, timing in data["timings"].items()},
+            data["unable"],
+            None if speeds is None else Speeds(**speeds),
+        )
 
 
-def geometric_mean(cells: Sequence[Cell]) -> float | None:
-    """Of the cells' ratios; None where there are no peers."""
-    ratios = [cell.ratio for cell in cells if cell.ratio is not None]
-    return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None
+def geometric_mean(ratios: Iterable[float | None]) -> float | None:
+    """Of those that are there; None where there are none."""
+    found = [ratio for ratio in ratios if ratio is not None]
+    return math.exp(statistics.fmean(map(math.log, found))) if found else None
+
+
+def engines_of(cells: Sequence[Cell]) -> list[str]:
+    """Every engine that was timed in some cell, in the order in which they were first met."""
+    return list(dict.fromkeys(name for cell in cells for name in (*cell.timings, *cell.unable)))
+
+
+def _rounded(value: float) -> float:
+    """To a nanosecond, or five digits."""
+    return round(value, 3) if value < 100 else float(f"{value:.5g}")

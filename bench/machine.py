@@ -19,8 +19,11 @@ VARIABLES = (
 )
 
 
-def facts(engines: Sequence[Engine], threads: int) -> dict[str, Any]:
-    """Everything about this machine and this process that a reader of the figures must know, as plain data."""
+def facts(engines: Sequence[Engine], threads: int, load: float) -> dict[str, Any]:
+    """Everything about this machine and this process that a reader of the figures must know, as plain data.
+
+    ``load`` is the machine's load average before the benchmark began.
+    """
     config = lf.config()
     return {
         "cpu": _cpu_name(),
@@ -28,7 +31,7 @@ def facts(engines: Sequence[Engine], threads: int) -> dict[str, Any]:
         "cpus": config["threads"]["cpus"],
         "usable_cpus": config["threads"]["auto"],
         "caches": _caches(),
-        "load_average": os.getloadavg()[0],
+        "load_average": round(load, 2),
         "isa": config["isa"]["used"],
         "blas": config["blas"],
         "threads": threads,

@@ -1,5 +1,5 @@
-/* What one core can do at the most, in the two ways that bound a recurrent step: multiply-adds in registers, and
- * weights streamed through multiply-adds. Compiled by peaks.py for the CPU it runs on. */
+/* What one core can do at the most, in the three ways that bound a recurrent step: multiply-adds in registers, weights
+ * streamed through multiply-adds, and operations that wait for one another. Compiled by peaks.py for the CPU at hand. */
 
 #include <stddef.h>
 
@@ -12,6 +12,10 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 
 /* Enough chains to hide the latency of two units; with their operands they fit into 16 registers of AVX2. */
 enum { CHAINS = 12, AHEAD = 2048 / sizeof(vec) };
+
+int lanes(void) {
+    return LANES;
+}
 
 static float sum(const vec *chains) {
     float total = 0;
@@ -31,6 +35,19 @@ float multiply_add(size_t count, float factor, float addend) {
             chains[i] = chains[i] * a + b;
     }
     return sum(chains);
+}
+
+/* count additions, a multiple of 16, each of which waits for the one before and takes a clock. */
+size_t chain(size_t count, size_t step) {
+    size_t total = 0;
+    for (size_t done = 0; done < count; done += 16) {
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            total += step;
+            __asm__("" : "+r"(total)); /* or the compiler multiplies */
+        }
+    }
+    return total;
 }
 
 /* Reads bytes, a multiple of 768, from 64-byte aligned data, rounds times over. */

@@ -1,4 +1,4 @@
-"""The machine's own peaks, and the least time that a network's matrix products can take with them."""
+"""The machine's own peaks, measured by a small C program as engines are: one call at a time, in turn with them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from lstm_fast.spec import GATES
+from lstm_fast.timing import Times
 
-from .shapes import Shape
+from .roofline import Speeds
 
 SOURCE = Path(__file__).with_name("peaks.c")
 COMPILER_OPTIONS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared")
-TRIES, TRY_SECONDS = 25, 0.004
-MULTIPLY_ADDS, STREAM_BYTES = 192, 768  # what peaks.c takes multiples of
+CALL_SECONDS = 0.003  #: of one call: long beside the start of threads, short beside a turn
+TRIES = 5
+MULTIPLY_ADDS, ADDITIONS, STREAM_BYTES = 192, 16, 768  # what peaks.c takes multiples of
 ALIGNMENT = 64
 
-#: A measurement: a function of a count, and the work one count stands for.
-Work = tuple[Callable[[int], object], float]
+
+@dataclass(frozen=True)
+class Probe:
+    """A call to be timed in turn with the engines, and the work it does, all threads together."""
+
+    call: Callable[[], object]
+    work: float
 
 
 class Peaks:
-    """Speeds of ``threads`` cores at once, each with its share of the weights; the best of a few tries.
+    """Probes of ``threads`` cores at once.
 
     Raises:
         OSError, subprocess.CalledProcessError: no C compiler (``CC``, else cc), or none that takes GCC's options.
@@ -37,70 +44,61 @@ class Peaks:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._probe = _compiled()
-        self._bandwidths: dict[int, float] = {}
-        self.flops = self._best(self._multiply_adds)  #: operations per second, 2 to a multiply-add
+        self._c = _compiled()
+        self._pool = ThreadPoolExecutor(max(1, threads - 1))
 
-    def bandwidth(self, footprint: int) -> float:
-        """Bytes per second where ``footprint`` bytes are read again and again through multiply-adds."""
-        if footprint not in self._bandwidths:
-            share = footprint // self.threads
-            ways = [self._best(lambda: self._stream(share, prefetch)) for prefetch in (False, True)]  # noqa: B023
-            self._bandwidths[footprint] = max(ways)
-        return self._bandwidths[footprint]
+    def probes(self, footprint: int) -> dict[str, Probe]:
+        """Multiply-adds, dependent additions, and reading ``footprint`` bytes, of which each core has its share."""
+        share = max(STREAM_BYTES, footprint // self.threads // STREAM_BYTES * STREAM_BYTES)
+        streams = [self._stream(share, prefetch) for prefetch in (False, True)]
+        return {
+            "peak gflops": self._probe(
+                lambda thread, count: self._c.multiply_add(count * MULTIPLY_ADDS, 0.5, 1.0), 2 * MULTIPLY_ADDS
+            ),
+            "peak gigahertz": self._probe(lambda thread, count: self._c.chain(count * ADDITIONS, 1), ADDITIONS),
+            "peak gigabytes": max(streams, key=_speed),
+        }
 
-    def floor(self, shape: Shape) -> float:
-        """Seconds below which the matrix products of ``shape`` cannot come; activations and latencies are not counted.
+    def speeds(self, probes: Mapping[str, Probe], times: Mapping[str, Times], footprint: int) -> Speeds:
+        """What the ``probes`` of ``footprint`` did in ``times``."""
+        found = {name.split()[1]: probe.work / times[name].median / 1e3 for name, probe in probes.items()}
+        found["gigahertz"] /= self.threads
+        rounded = {name: float(f"{value:.4g}") for name, value in found.items()}
+        return Speeds(threads=self.threads, lanes=self._c.lanes(), footprint=footprint, **rounded)
 
-        Products with the input are one for all steps, bound by arithmetic or by one reading of their weights;
-        a step's product with the state is bound by arithmetic or by reading the recurrent weights once more.
-        At T = 1 a call reads all weights, so it is the whole network that has to fit into a cache.
-        """
-        rows = len(GATES[shape.kind]) * shape.hidden_size
-        widths = [shape.input_size] + [shape.directions * shape.hidden_size] * (shape.num_layers - 1)
-        recurrent = 4 * rows * shape.hidden_size
-        whole = shape.directions * sum(4 * rows * width + recurrent for width in widths)
+    def _stream(self, size: int, prefetch: bool) -> Probe:
+        """Each thread has memory of its own, as each core has its share of the weights."""
+        memory = [np.ones((size + ALIGNMENT) // 4, np.float32) for _ in range(self.threads)]
 
-        def product(width: int, columns: int) -> float:
-            weights = 4 * rows * width
-            footprint = whole if shape.time == 1 else weights
-            return max(weights / self.bandwidth(footprint), 2 * rows * width * columns / self.flops)
+        def run(thread: int, count: int) -> None:
+            address = memory[thread].ctypes.data
+            self._c.stream(ctypes.c_void_p(address + -address % ALIGNMENT), size, count, 0.5, prefetch)
 
-        steps = shape.time * product(shape.hidden_size, shape.batch)
-        return shape.directions * sum(product(width, shape.batch * shape.time) + steps for width in widths)
+        return self._probe(run, size)
 
-    def as_json(self) -> dict[str, object]:
-        """What was measured, in GFLOP/s and GB/s by footprint in bytes."""
-        bandwidths = {str(size): value / 1e9 for size, value in sorted(self._bandwidths.items())}
-        return {"threads": self.threads, "gflops": self.flops / 1e9, "gigabytes_per_second": bandwidths}
+    def _probe(self, run: Callable[[int, int], object], work: float) -> Probe:
+        """``run(thread, count)`` on all threads at once, for ctypes lets go of the GIL; ``work`` is one count's."""
+        count = 1
+        while (seconds := _seconds(lambda: run(0, count))) < CALL_SECONDS / 2:  # noqa: B023 - called at once
+            count *= 1 + min(100, int(CALL_SECONDS / seconds))
+        count = max(1, round(count * CALL_SECONDS / seconds))
 
-    def _multiply_adds(self) -> Work:
-        return lambda count: self._probe.multiply_add(count * MULTIPLY_ADDS, 0.5, 1.0), 2 * MULTIPLY_ADDS
+        def call() -> None:
+            others = [self._pool.submit(run, thread, count) for thread in range(1, self.threads)]
+            run(0, count)
+            for other in others:
+                other.result()
 
-    def _stream(self, footprint: int, prefetch: bool) -> Work:
-        size = max(STREAM_BYTES, footprint // STREAM_BYTES * STREAM_BYTES)
-        memory = np.ones((size + ALIGNMENT) // 4, np.float32)
-        data = ctypes.c_void_p(memory.ctypes.data + -memory.ctypes.data % ALIGNMENT)
-        return lambda count: self._probe.stream(data, size, count, memory[0], prefetch), size
-
-    def _best(self, make: Callable[[], Work]) -> float:
-        """Work per second of all threads together; ctypes lets go of the GIL, so they do run at once."""
-        with ThreadPoolExecutor(self.threads) as pool:
-            speeds = [pool.submit(_speeds, *make()) for _ in range(self.threads)]
-            return max(map(sum, zip(*(speed.result() for speed in speeds), strict=True)))
+        return Probe(call, work * count * self.threads)
 
 
-def _speeds(run: Callable[[int], object], work: float) -> list[float]:
-    """Work per second in each try; the count is grown until a try lasts long enough to be timed."""
-    count = 1
-    while (seconds := _seconds(run, count)) < TRY_SECONDS:
-        count *= 1 + min(100, int(TRY_SECONDS / seconds))
-    return [work * count / _seconds(run, count) for _ in range(TRIES)]
+def _speed(probe: Probe) -> float:
+    return probe.work / min(_seconds(probe.call) for _ in range(TRIES))
 
 
-def _seconds(run: Callable[[int], object], count: int) -> float:
+def _seconds(call: Callable[[], object]) -> float:
     start = perf_counter()
-    run(count)
+    call()
     return perf_counter() - start
 
 
@@ -113,4 +111,5 @@ def _compiled() -> ctypes.CDLL:
     probe.multiply_add.argtypes = [ctypes.c_size_t, ctypes.c_float, ctypes.c_float]
     probe.stream.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_float, ctypes.c_int]
     probe.multiply_add.restype = probe.stream.restype = ctypes.c_float
+    probe.chain.argtypes, probe.chain.restype = [ctypes.c_size_t, ctypes.c_size_t], ctypes.c_size_t
     return probe

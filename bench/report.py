@@ -1,72 +1,180 @@
-"""What was measured, as text for people."""
+"""What was measured, as tables and sentences for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from lstm_fast.summary import table
+from lstm_fast import summary
 
-from .cells import Cell, geometric_mean
+from . import machine
+from .cells import FLOAT32, Cell, engines_of, geometric_mean
 from .engines import OURS
+from .measure import TOLERANCE
+from .results import Run, Start
+from .starts import BASE
 
 #: What every shape must reach against an engine: its median ÷ ours.
 REQUIRED = {"numpy": 1.0, "onnxruntime": 0.5}
 
 
-def times_table(cells: Sequence[Cell]) -> str:
+class Table(NamedTuple):
+    """Columns under their headers; those in ``right`` hold numbers."""
+
+    headers: list[str]
+    rows: list[list[str]]
+    right: set[int]
+
+    def __str__(self) -> str:
+        return summary.table(*self) if self.rows else ""
+
+
+def run_text(run: Run) -> str:
+    """Everything that one run found but its curves, which are for pictures."""
+    parts = [machine.facts_text(run.machine)]
+    if run.cells:
+        parts += [
+            f"Every float32 engine within {TOLERANCE:.0e} of the float64 reference at every shape.",
+            str(times_table(run.cells)),
+            str(latency_table(run.cells)),
+            str(low_precision_table(run.cells)),
+            unable_text(run.cells),
+            verdict(run.cells),
+            slow_paths(run.cells),
+            peaks_text(run.cells),
+            machine.caution(run.machine),
+        ]
+    return "\n\n".join(filter(None, parts))
+
+
+def times_table(cells: Sequence[Cell]) -> Table:
     """Median microseconds per call, and how ours stands to the best of the others; LOSS where it is slower."""
-    engines = list(cells[0].times)
+    engines = [name for name in engines_of(cells) if _precision(cells, name) == FLOAT32]
     headers = ["µs per call", *engines, "best peer", "peer/ours", "", "GFLOP/s", "of roofline"]
     rows = [
         [
             str(cell.shape),
-            *(_microseconds(cell.times[name].median) for name in engines),
+            *(microseconds(cell.timings[name].median) if name in cell.timings else "-" for name in engines),
             cell.best_peer or "",
             "" if cell.ratio is None else f"{cell.ratio:.2f}",
-            "LOSS" if cell.ratio is not None and cell.ratio < 1 else "",
+            "LOSS" if cell.lost else "",
             f"{cell.gflops:.0f}",
             "" if cell.roofline is None else f"{cell.roofline:.0%}",
         ]
         for cell in cells
     ]
     numbers = {*range(1, len(engines) + 1), len(engines) + 2, len(engines) + 4, len(engines) + 5}
-    return table(headers, rows, right=numbers)
+    return Table(headers, rows, numbers)
 
 
-def latency_table(cells: Sequence[Cell]) -> str:
-    """Fastest, median and 99th percentile of a call, for the shapes of one step; empty where there are none."""
+def latency_table(cells: Sequence[Cell]) -> Table:
+    """Fastest, median and the slowest in a hundred and in a thousand, for shapes of one step."""
     rows = [
-        [str(cell.shape), name, *map(_microseconds, (times.fastest, times.median, times.p99))]
+        [str(cell.shape), name, *map(microseconds, (timing.fastest, timing.median, timing.p99, timing.p999))]
         for cell in cells
         if cell.shape.time == 1
-        for name, times in cell.times.items()
+        for name, timing in cell.timings.items()
     ]
-    return table(["one step, µs", "engine", "fastest", "median", "p99"], rows, right={2, 3, 4}) if rows else ""
+    return Table(["one step, µs", "engine", "fastest", "median", "p99", "p99.9"], rows, {2, 3, 4, 5})
+
+
+def low_precision_table(cells: Sequence[Cell]) -> Table:
+    """Engines that compute in less than float32, with what that costs in exactness."""
+    rows = [
+        [
+            str(cell.shape),
+            name,
+            microseconds(timing.median),
+            f"{cell.ratio_to(name):.2f}",
+            f"{timing.difference:.0e}",
+            f"{cell.ours.difference:.0e}",
+        ]
+        for cell in cells
+        for name, timing in cell.timings.items()
+        if timing.precision != FLOAT32
+    ]
+    return Table(["µs per call", "engine", "median", "engine/ours", "its error", "error of ours"], rows, {2, 3, 4, 5})
+
+
+def starts_table(starts: Mapping[str, Start]) -> Table:
+    """Cold start and peak memory, and what they are over those of NumPy alone."""
+    base = starts[BASE]
+    rows = [
+        [
+            name,
+            f"{start.milliseconds:,.0f}",
+            f"{start.milliseconds - base.milliseconds:+,.0f}",
+            f"{start.mebibytes:,.0f}",
+            f"{start.mebibytes - base.mebibytes:+,.0f}",
+        ]
+        for name, start in starts.items()
+    ]
+    return Table(["first output", "ms", "over NumPy", "MiB", "over NumPy"], rows, {1, 2, 3, 4})
+
+
+def unable_text(cells: Sequence[Cell]) -> str:
+    """Who was left out where, and why."""
+    where: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        for name, reason in cell.unable.items():
+            where.setdefault((name, reason), []).append(str(cell.shape))
+    return "\n".join(
+        f"- {name} cannot, {reason}: {', '.join(shapes) if len(shapes) <= 5 else f'{len(shapes)} shapes'}"
+        for (name, reason), shapes in where.items()
+    )
 
 
 def verdict(cells: Sequence[Cell]) -> str:
     """One line on wins, losses and the mean."""
-    mean = geometric_mean(cells)
+    mean = geometric_mean(cell.ratio for cell in cells)
     if mean is None:
         return "Nothing to compare with: ours alone was timed."
-    lost = [str(cell.shape) for cell in cells if cell.ratio is not None and cell.ratio < 1]
+    lost = [str(cell.shape) for cell in cells if cell.lost]
     losses = f"slower than the best peer at {len(lost)}: {', '.join(lost)}" if lost else "slower at none"
-    return f"Geometric mean of peer/ours over {len(cells)} shapes: {mean:.2f}; {losses}."
+    compared = sum(cell.ratio is not None for cell in cells)
+    return f"Geometric mean of peer/ours over {compared} shapes: {mean:.2f}; {losses}."
 
 
-def check_table(cells: Sequence[Cell]) -> tuple[str, bool]:
-    """Each shape against :data:`REQUIRED`, and whether every one reaches it."""
+def slow_paths(cells: Sequence[Cell]) -> str:
+    """PyTorch alone where it has no fused path; empty where it was not timed there."""
+    found = [cell for cell in cells if cell.slow_in_torch and "torch" in cell.timings]
+    mean = geometric_mean(cell.ratio_to("torch") for cell in found)
+    if mean is None:
+        return ""
+    where = f"at the {len(found)} shapes where it has no fused path (GRU, ragged batches, projections)"
+    return f"PyTorch alone {where}: {mean:.2f}."
+
+
+def peaks_text(cells: Sequence[Cell]) -> str:
+    """What the machine could do, from least to most: a wide span is the mark of a disturbed run."""
+    speeds = [cell.speeds for cell in cells if cell.speeds]
+    if not speeds:
+        return ""
+    gflops = [speed.gflops for speed in speeds]
+    clocks = [speed.gigahertz for speed in speeds]
+    return (
+        f"Peaks measured beside the shapes: {min(gflops):.0f} to {max(gflops):.0f} GFLOP/s,"
+        f" {min(clocks):.2f} to {max(clocks):.2f} GHz."
+    )
+
+
+def check_table(cells: Sequence[Cell]) -> tuple[Table, bool]:
+    """Each shape against :data:`REQUIRED`, where the engine takes part, and whether every one reaches it."""
     rows, passed = [], True
     for cell in cells:
-        ratios = {name: cell.ratio_to(name) for name in REQUIRED}
-        good = all(ratios[name] >= least for name, least in REQUIRED.items())
+        ratios = {name: cell.ratio_to(name) for name in REQUIRED if name in cell.timings}
+        good = all(ratio >= REQUIRED[name] for name, ratio in ratios.items())
         passed = passed and good
-        times = [_microseconds(cell.times[name].median) for name in (OURS, *REQUIRED)]
-        rows.append([str(cell.shape), *times, *(f"{ratio:.2f}" for ratio in ratios.values()), "ok" if good else "FAIL"])
-    wanted = [f"{name}/ours >= {least:g}" for name, least in REQUIRED.items()]
-    headers = ["µs per call", OURS, *REQUIRED, *wanted, ""]
-    return table(headers, rows, right={1, 2, 3, 4, 5}), passed
+        times = [microseconds(cell.timings[name].median) if name in cell.timings else "-" for name in (OURS, *REQUIRED)]
+        wanted = [f"{ratios[name]:.2f}" if name in ratios else "-" for name in REQUIRED]
+        rows.append([str(cell.shape), *times, *wanted, "ok" if good else "FAIL"])
+    headers = ["µs per call", OURS, *REQUIRED, *(f"{name}/ours >= {least:g}" for name, least in REQUIRED.items()), ""]
+    return Table(headers, rows, {1, 2, 3, 4, 5}), passed
 
 
-def _microseconds(value: float) -> str:
+def microseconds(value: float) -> str:
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _precision(cells: Sequence[Cell], engine: str) -> str:
+    return next((cell.timings[engine].precision for cell in cells if engine in cell.timings), "")

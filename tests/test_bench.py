@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import cells, machine, report
-from bench.cells import Cell, DisagreementError, geometric_mean, measure
+from bench import measure as measuring
+from bench import scaling, suite
+from bench.cells import FLOAT32, Cell
 from bench.engines import OURS, OURS_BLAS, Engine, Run, every_engine
-from bench.peaks import Peaks
+from bench.measure import DisagreementError, measure
+from bench.results import Result
+from bench.run import Job
 from bench.shapes import Shape, read_shapes
-from bench.timing import Times, time_in_turn
+from bench.starts import measure_starts
 from lstm_fast import reference
 from lstm_fast.check import difference
 
@@ -29,9 +32,11 @@ ENGINES = {engine.name: engine for engine in every_engine() if engine.available(
 
 def test_the_shapes_file_holds_what_it_should():
     shapes = read_shapes()
-    assert len({str(shape) for shape in shapes}) == len(shapes) == 20
+    assert len({str(shape) for shape in shapes}) == len(shapes) == 25
     assert Shape("lstm", 1, 100, 256, 256, directions=2) in shapes
     assert Shape("lstm", 32, 60, 1, 50, num_layers=2) in shapes
+    assert Shape("lstm", 16, 100, 256, 256, proj_size=128) in shapes
+    assert Shape("gru", 16, 100, 128, 128, shortest=20) in shapes
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,10 @@ def test_the_shapes_file_holds_what_it_should():
         ("cnn 1 2 3 4 1 1", "line 2: expected one of lstm, gru, rnn"),
         ("gru 1 0 3 4 1 1", "line 2: .* sizes from 1"),
         ("gru 1 2 3 4 1 3", "line 2: .* 1 or 2 directions"),
+        ("lstm 1 2 3 4 1 1 peephole=1", "line 2: expected proj= or shortest=, got peephole="),
+        ("gru 1 2 3 4 1 1 proj=2", "line 2: expected proj= of an LSTM, from 1 and below H"),
+        ("lstm 1 2 3 4 1 1 proj=4", "line 2: expected proj= of an LSTM, from 1 and below H"),
+        ("lstm 3 2 3 4 1 1 shortest=3", "line 2: expected shortest= from 1 to T"),
     ],
 )
 def test_a_line_that_is_no_shape_is_named(tmp_path, line, message):
@@ -51,158 +60,132 @@ def test_a_line_that_is_no_shape_is_named(tmp_path, line, message):
         read_shapes(file)
 
 
-def test_a_shape_tells_its_name_its_network_and_its_work():
-    shape = Shape("gru", 2, 3, 4, 5, num_layers=2, directions=2)
-    assert str(shape) == "gru B2 T3 I4 H5 x2 bi"
-    assert str(Shape("lstm", 1, 1, 8, 8)) == "lstm B1 T1 H8"
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        (Shape("gru", 2, 3, 4, 5, num_layers=2, directions=2), "gru B2 T3 I4 H5 x2 bi"),
+        (Shape("lstm", 2, 3, 4, 5, 2, 2, proj_size=3), "lstm B2 T3 I4 H5 P3 x2 bi"),
+        (Shape("lstm", 3, 5, 8, 8, shortest=1), "lstm B3 T1-5 H8"),
+    ],
+)
+def test_a_shape_tells_its_name_its_network_and_its_work(shape, name):
+    assert str(shape) == name
     [stack] = shape.network().recurrent
-    assert [[cell.weight_ih.shape for cell in layer] for layer in stack.layers] == [[(15, 4)] * 2, [(15, 10)] * 2]
-    assert shape.input().shape == (2, 3, 4)
-    weights = sum(cell.weight_ih.size + cell.weight_hh.size for layer in stack.layers for cell in layer)
-    assert shape.flops == 2 * 2 * 3 * weights
+    assert stack.num_directions == shape.directions
+    assert (len(stack.layers), stack.input_size) == (shape.num_layers, shape.input_size)
+    assert shape.input().shape == (shape.batch, shape.time, shape.input_size)
+    matrices = ("weight_ih", "weight_hh", "weight_hr")
+    weights = sum(value.size for _, cell in stack.cells() for tensor, value in cell.tensors() if tensor in matrices)
+    assert shape.weights == weights
+    assert shape.flops == 2 * weights * (shape.batch * shape.time if shape.lengths is None else sum(shape.lengths))
+
+
+def test_lengths_fall_evenly():
+    shape = Shape("lstm", 3, 5, 8, 8, shortest=1)
+    assert shape.lengths.tolist() == [5, 3, 1]
+    assert shape.rows_at.tolist() == [3, 2, 2, 1, 1]
+    assert Shape("lstm", 3, 2, 8, 8).rows_at.tolist() == [3, 3]
 
 
 # engines
 
+STACKS = [
+    Shape(kind, 3, 4, 5, 6, layers, ways) for kind in ("lstm", "gru", "rnn") for layers in (1, 2) for ways in (1, 2)
+]
+ONE_ROW = [Shape(kind, 1, 4, 5, 6, 2, 2) for kind in ("lstm", "gru", "rnn")]
+SPECIAL = [Shape("lstm", 3, 5, 5, 6, 2, 2, proj_size=4), Shape("gru", 3, 5, 5, 6, 2, 2, shortest=2)]
+SPECIAL += [Shape("lstm", 3, 5, 5, 6, shortest=2), Shape("lstm", 3, 5, 5, 6, proj_size=4, shortest=2)]
 
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+
+@pytest.mark.parametrize("shape", STACKS + ONE_ROW + SPECIAL, ids=str)
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_adapter_agrees_with_the_reference(name, kind, num_layers, directions):
-    shape = Shape(kind, 3, 4, 5, 6, num_layers, directions)
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_an_adapter_agrees_with_the_reference_or_says_that_it_cannot(name, shape):
+    engine = ENGINES[name]
+    if engine.cannot(shape):
+        assert name not in (OURS, OURS_BLAS)
+        return
     spec, x = shape.network(), shape.input()
-    run = ENGINES[name].prepare(spec, x, threads=1)
-    assert difference(run.output(run.call()), reference.forward(spec, x)[0]) <= 1e-6
+    run = engine.prepare(spec, x, shape.lengths, threads=1)
+    expected, _ = reference.forward(spec, x, lengths=shape.lengths)
+    assert difference(run.output(run.call()), expected) <= (1e-6 if engine.precision == FLOAT32 else 0.1)
+
+
+class Odd(Engine):
+    """Answers zeros."""
+
+    name = package = "odd"
+
+    def prepare(self, spec, x, lengths, threads):
+        return Run(lambda: x, lambda y: np.zeros((1, 2, 4)))
 
 
 def test_what_was_measured_holds_for_all_that_were_timed():
     cell = measure(Shape("lstm", 1, 2, 3, 4), [ENGINES[OURS], ENGINES["numpy"]], threads=1, seconds=0)
-    assert list(cell.times) == list(cell.differences) == [OURS, "numpy"]
-    assert max(cell.differences.values()) <= cells.TOLERANCE
+    assert list(cell.timings) == [OURS, "numpy"]
+    assert max(timing.difference for timing in cell.timings.values()) <= measuring.TOLERANCE
+    assert all(timing.fastest <= timing.median and timing.calls >= 3 for timing in cell.timings.values())
+    assert (cell.speeds, cell.unable) == (None, {})
+
+
+def test_who_cannot_is_left_out():
+    cell = measure(Shape("lstm", 2, 1, 3, 4, shortest=1), [ENGINES[OURS], ENGINES["numpy"]], threads=1, seconds=0)
+    assert list(cell.timings) == [OURS]
+    assert cell.unable == {"numpy": "no lengths in the loop"}
+    assert len(cell.ours.distribution) > 20
 
 
 def test_an_engine_that_computes_something_else_is_not_timed():
-    class Wrong(Engine):
-        name = package = "wrong"
-
-        def prepare(self, spec, x, threads):
-            return Run(lambda: x, lambda y: np.zeros((1, 2, 4)))
-
-    with pytest.raises(DisagreementError, match=r"wrong differs .* at lstm B1 T2 I3 H4, expected at most 1e-05"):
-        measure(Shape("lstm", 1, 2, 3, 4), [Wrong()], threads=1, seconds=0)
+    with pytest.raises(DisagreementError, match=r"odd differs .* at lstm B1 T2 I3 H4, expected at most 1e-05"):
+        measure(Shape("lstm", 1, 2, 3, 4), [Odd()], threads=1, seconds=0)
 
 
-# timing
+def test_a_lower_precision_may_differ(monkeypatch):
+    monkeypatch.setattr(Odd, "precision", "int8", raising=False)
+    cell = measure(Shape("lstm", 1, 2, 3, 4), [ENGINES[OURS], Odd()], threads=1, seconds=0)
+    assert cell.timings["odd"].difference > 1e-3
+    assert cell.best_peer is None
+    with pytest.raises(DisagreementError, match="differs from the float64 reference by inf"):
+        measure(Shape("lstm", 2, 2, 3, 4), [ENGINES[OURS], Odd()], threads=1, seconds=0)
 
 
-def test_a_disturbed_round_has_one_vote():
-    times = Times([[1.0, 2.0, 3.0], [9.0] * 99, [4.0]])
-    assert (times.medians, times.median, times.fastest) == ([2.0, 9.0, 4.0], 4.0, 1.0)
+# cold start
 
 
-@pytest.mark.parametrize(("count", "rank"), [(1, 1), (50, 50), (100, 99), (150, 149), (1000, 990)])
-def test_the_percentile_is_the_nearest_rank(count, rank):
-    assert Times([[float(value) for value in range(count, 0, -1)]]).p99 == rank
+def test_a_fresh_process_is_measured(monkeypatch):
+    monkeypatch.setattr("bench.starts.SHAPE", Shape("lstm", 1, 3, 4, 5))
+    found = measure_starts([OURS, "numpy"], rounds=1)
+    assert list(found) == ["numpy", OURS]
+    assert all(start.milliseconds > 1 and start.mebibytes > 1 for start in found.values())
 
 
-def test_engines_take_turns():
-    turns = []
-    times = time_in_turn({name: lambda name=name: turns.append(name) for name in "abc"}, seconds=0)
-    order = re.sub(r"(.)\1+", r"\1", "".join(turns))
-    assert {len(value.rounds) for value in times.values()} == {3}
-    assert len(order) <= 9
-    assert {order.count(name) for name in "abc"} <= {2, 3}  # one round may end with what the next begins with
+# the plan
 
 
-# reports
+def jobs(**options) -> list[Job]:
+    given = {"shapes": None, "match": "", "engines": ["numpy"], "sections": None, "threads": None, "check": False}
+    return suite.jobs(Namespace(**given | {"seconds": 1.0} | options))
 
 
-def cell(batch=1, time=1, floor=None, **medians) -> Cell:
-    medians = {name.replace("_", "-"): value for name, value in medians.items()}
-    times = {name: Times([[float(value)]]) for name, value in medians.items()}
-    return Cell(Shape("lstm", batch, time, 8, 8), times, dict.fromkeys(times, 1e-7), floor)
+def test_a_job_for_each_number_of_threads():
+    alone, between, together = jobs(threads=[1, 4], match="gru")
+    assert (alone.threads, between.threads, together.threads) == (1, 2, 4)
+    assert (alone.start, between.start, together.start) == (True, False, False)
+    assert [str(shape) for shape in alone.shapes] == ["gru B1 T100 H256", "gru B16 T100 H256", "gru B16 T20-100 H128"]
+    assert (between.shapes, together.shapes) == ([], alone.shapes)
+    assert list(between.curves) == ["threads"]
+    assert list(together.curves) == [*scaling.CURVES, "threads"]
+    assert alone.engines == [OURS, "numpy"]
+    assert Job.from_json(alone.to_json()) == alone
 
 
-def test_ratios_are_to_the_best_of_the_others():
-    one = cell(ours=2, ours_blas=1, torch=8, numpy=3, floor=1e-6)
-    assert (one.best_peer, one.ratio, one.ratio_to("torch"), one.roofline) == ("numpy", 1.5, 4, 0.5)
-    assert one.gflops == pytest.approx(one.shape.flops / 2e-6 / 1e9)
-    alone = cell(ours=2, ours_blas=1)
-    assert (alone.best_peer, alone.ratio, alone.roofline) == (None, None, None)
-    assert geometric_mean([alone]) is None
-    assert geometric_mean([one, cell(ours=2, torch=12)]) == pytest.approx(3)
-
-
-def test_losses_are_shown_like_wins():
-    found = [cell(ours=2, torch=1, numpy=4), cell(time=9, ours=1000.4, torch=2000, numpy=3000, floor=5e-4)]
-    lines = report.times_table(found).splitlines()
-    assert lines[2].split() == "lstm B1 T1 H8 2.0 1.0 4.0 torch 0.50 LOSS 1".split()
-    assert lines[3].split() == "lstm B1 T9 H8 1,000 2,000 3,000 torch 2.00 0 50%".split()
-    assert report.verdict(found) == (
-        "Geometric mean of peer/ours over 2 shapes: 1.00; slower than the best peer at 1: lstm B1 T1 H8."
-    )
-    assert "slower at none" in report.verdict(found[1:])
-    assert report.latency_table(found).count("lstm B1 T1 H8") == 3
-    assert report.latency_table(found[1:]) == ""
-
-
-def test_the_check_wants_both_ratios_at_every_shape():
-    good = cell(ours=2, numpy=2, onnxruntime=1)
-    assert report.check_table([good])[1]
-    text, passed = report.check_table([good, cell(ours=2, numpy=1.9, onnxruntime=9), good])
-    assert not passed
-    assert [line.split()[-1] for line in text.splitlines()[2:]] == ["ok", "FAIL", "ok"]
-    assert not report.check_table([cell(ours=2, numpy=9, onnxruntime=0.9)])[1]
-
-
-def test_the_machine_is_described(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    facts = machine.facts([ENGINES[OURS], ENGINES["numpy"]], threads=2)
-    text = machine.facts_text(facts)
-    assert json.loads(json.dumps(facts)) == facts
-    assert f"numpy {np.__version__}" in text
-    assert "OPENBLAS_CORETYPE=Haswell" in text
-    assert "mistrust" in machine.caution({"load_average": 0.5})
-    assert machine.caution({"load_average": 0.1}) == ""
-
-
-def test_the_picture_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    from bench import chart
-
-    found = [cell(ours=2, ours_blas=3, torch=1), cell(time=9, ours=2, ours_blas=1, torch=4)]
-    chart.draw(found, "title", tmp_path / "ratios.svg")
-    assert "</svg>" in (tmp_path / "ratios.svg").read_text()
-
-
-# the roofline
-
-
-def test_the_floor_is_the_larger_of_arithmetic_and_streaming():
-    peaks = object.__new__(Peaks)
-    peaks.threads, peaks.flops, peaks._bandwidths = 1, 1e9, {}
-    asked = []
-    peaks.bandwidth = lambda footprint: asked.append(footprint) or 1e9
-    rows, size = 4 * 8, 4 * 4 * 8 * 8  # of one matrix, in bytes
-    single = peaks.floor(Shape("lstm", 1, 10, 8, 8))
-    assert single == pytest.approx((2 * rows * 8 * 10 + 10 * size) / 1e9)  # input by arithmetic, steps by streaming
-    assert peaks.floor(Shape("lstm", 16, 10, 8, 8)) == pytest.approx(2 * 2 * rows * 8 * 160 / 1e9)
-    assert set(asked) == {size}
-    asked.clear()
-    assert peaks.floor(Shape("lstm", 1, 1, 8, 8)) == pytest.approx(2 * size / 1e9)
-    assert set(asked) == {2 * size}
-
-
-def test_the_machines_peaks_are_measured(monkeypatch):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler here")
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr("bench.peaks.TRY_SECONDS", 0.001)
-    peaks = Peaks(threads=1)
-    assert peaks.flops > 1e8
-    assert peaks.bandwidth(2**15) > 1e8
-    assert list(peaks.as_json()["gigabytes_per_second"]) == [str(2**15)]
+def test_a_part_of_the_plan():
+    [job] = jobs(threads=[1], sections=["shapes"])
+    assert (job.curves, job.start, len(job.shapes)) == ({}, False, 25)
+    [job] = jobs(threads=[1], sections=["start"])
+    assert (job.curves, job.start, job.shapes) == ({}, True, [])
+    [job] = jobs(threads=[2], sections=["scaling"])
+    assert list(job.curves) == list(scaling.CURVES)
 
 
 # the command
@@ -215,16 +198,18 @@ def bench(*arguments) -> subprocess.CompletedProcess:
 def test_the_command_prints_a_table_and_writes_json(tmp_path):
     shapes, out = tmp_path / "shapes.txt", tmp_path / "new" / "out.json"
     shapes.write_text("lstm 1 1 8 8 1 1\ngru 2 3 4 5 1 2\n")
-    done = bench("--shapes", shapes, "--match", "gru", "--engines", "numpy", "--seconds", "0.001", "--json", out)
+    some = ("--match", "gru", "--engines", "numpy", "--threads", "1", "--sections", "shapes", "--seconds", "0.001")
+    done = bench("--shapes", shapes, *some, "--json", out)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^gru B2 T3 I4 H5 bi +[\d.]+ +[\d.]+ +numpy ", done.stdout, re.MULTILINE)
     assert "OPENBLAS_NUM_THREADS=1" in done.stdout
-    result = json.loads(out.read_text())
-    [found] = result["cells"]
+    [run] = json.loads(out.read_text())["runs"]
+    [found] = run["cells"]
     assert found["name"] == "gru B2 T3 I4 H5 bi"
-    assert set(found["engines"]) == {OURS, "numpy"}
-    assert len(found["engines"][OURS]["round_medians_us"]) >= 3
-    assert found["engines"][OURS]["difference"] <= result["tolerance"] == cells.TOLERANCE
+    assert set(found["timings"]) == {OURS, "numpy"}
+    assert found["ratio"] == pytest.approx(found["timings"]["numpy"]["median"] / found["timings"][OURS]["median"])
+    [cell] = Result.read(out).runs[0].cells
+    assert cell == Cell.from_json(found)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +218,9 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path):
         (("--engines", "abacus"), f"engine 'abacus': expected some of {OURS}, {OURS_BLAS}"),
         (("--match", "transformer"), "no shape with 'transformer' in its name"),
         (("--shapes", "nowhere.txt"), "--shapes: "),
-        (("--check", "--threads", "2"), "one thread"),
+        (("--sections", "verdict"), "--sections: expected some of shapes, scaling, start, got verdict"),
+        (("--threads", "0"), "expected at least 1 thread, got 0"),
+        (("--check", "--threads", "2"), "--check chooses"),
     ],
 )
 def test_wrong_usage_is_told(arguments, message):

@@ -11,11 +11,14 @@ import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec
+
+if TYPE_CHECKING:
+    from ..shapes import Shape
 
 
 class Run(NamedTuple):
@@ -31,6 +34,7 @@ class Engine(ABC):
     name: str
     package: str
     modules: tuple[str, ...] = ()
+    precision = "float32"  #: of its arithmetic; another than float32 is shown for information and is no peer
 
     def available(self) -> bool:
         """Whether its packages are installed; nothing is imported."""
@@ -39,9 +43,16 @@ class Engine(ABC):
     def version(self) -> str:
         return importlib.metadata.version(self.package)
 
+    def cannot(self, shape: Shape) -> str:
+        """Why it is left out at ``shape``; empty where it takes part."""
+        return ""
+
     @abstractmethod
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
-        """``spec``, one recurrent stack, on ``x``, (batch, time, features) float32, with that many threads."""
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+        """``spec``, one recurrent stack, on ``x``, (batch, time, features) float32, with that many threads.
+
+        ``lengths``, (batch,) int64 and falling, are the valid steps of each row; later outputs are zero.
+        """
 
 
 #: What every other engine is compared with, and its second backend, which is no peer either.
@@ -51,13 +62,18 @@ OURS, OURS_BLAS = "ours", "ours-blas"
 def every_engine() -> list[Engine]:
     """All that there are adapters for, installed or not, ours first."""
     from .keras import Keras
+    from .ncnn import Ncnn
     from .numpy import NumPyLoop
-    from .onnxruntime import OnnxRuntime
-    from .openvino import OpenVino
+    from .onnxruntime import OnnxRuntime, OnnxRuntimeInt8
+    from .openvino import OpenVino, OpenVinoBfloat16
     from .ours import Ours
-    from .torch import PyTorch
+    from .torch import PyTorch, PyTorchInt8
 
-    return [Ours(OURS, "packed"), Ours(OURS_BLAS, "blas"), PyTorch(), OnnxRuntime(), OpenVino(), Keras(), NumPyLoop()]
+    return [
+        *(Ours(OURS, "packed"), Ours(OURS_BLAS, "blas")),
+        *(PyTorch(), OnnxRuntime(), OpenVino(), Ncnn(), Keras(), NumPyLoop()),
+        *(PyTorchInt8(), OnnxRuntimeInt8(), OpenVinoBfloat16()),
+    ]
 
 
 def recurrent_bias(cell: Cell) -> np.ndarray:

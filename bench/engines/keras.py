@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
-from lstm_fast.spec import Cell, ModelSpec
+from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
+from ..shapes import Shape
 from . import Engine, Run, recurrent_bias
 
 
@@ -18,21 +20,32 @@ class Keras(Engine):
         """Keras reads its backend from the environment when it is imported."""
         return os.environ.get("KERAS_BACKEND") == "torch" and super().available()
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
-        import keras
+    def cannot(self, shape: Shape) -> str:
+        if shape.proj_size:
+            return "no projections"
+        return "masks instead of lengths" if shape.shortest else ""
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
         import torch
 
         torch.set_num_threads(threads)
-        [stack] = spec.recurrent
-        layer_class = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[stack.kind]
-        model = keras.Sequential([keras.Input(x.shape[1:], batch_size=len(x))])
-        for cells in stack.layers:
-            layer = layer_class(cells[0].hidden_size, return_sequences=True)
-            model.add(keras.layers.Bidirectional(layer) if len(cells) == 2 else layer)
-            model.layers[-1].set_weights([array for cell in cells for array in _weights(cell)])
-        model.trainable = False
+        model = keras_model(spec.recurrent[0], x.shape)
         tensor = torch.from_numpy(x)
         return Run(lambda: model(tensor, training=False), lambda y: y.numpy())
+
+
+def keras_model(stack: Recurrent, input_shape: tuple[int, int, int]) -> Any:
+    """The Sequential model, its input (batch, time, features) fixed."""
+    import keras
+
+    layer_class = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}[stack.kind]
+    model = keras.Sequential([keras.Input(input_shape[1:], batch_size=input_shape[0])])
+    for cells in stack.layers:
+        layer = layer_class(cells[0].hidden_size, return_sequences=True)
+        model.add(keras.layers.Bidirectional(layer) if len(cells) == 2 else layer)
+        model.layers[-1].set_weights([array for cell in cells for array in _weights(cell)])
+    model.trainable = False
+    return model
 
 
 def _weights(cell: Cell) -> list[np.ndarray]:

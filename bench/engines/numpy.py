@@ -9,6 +9,7 @@ import numpy as np
 
 from lstm_fast.spec import ModelSpec
 
+from ..shapes import Shape
 from . import Engine, Run
 
 EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
@@ -17,7 +18,10 @@ EXAMPLES = str(Path(__file__).resolve().parents[2] / "examples")
 class NumPyLoop(Engine):
     name, package = "numpy", "numpy"
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+    def cannot(self, shape: Shape) -> str:
+        return "no lengths in the loop" if shape.shortest else ""
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
         """The threads are those of NumPy's BLAS, which the environment sets."""
         if EXAMPLES not in sys.path:
             sys.path.append(EXAMPLES)

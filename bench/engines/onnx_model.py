@@ -10,6 +10,7 @@ from . import recurrent_bias
 
 _ORDER = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}  # ONNX has i, o, f, c and z, r, h
 _OPSET, _IR_VERSION = 17, 8  # known to every release of today
+NO_PROJECTION = "no projections in ONNX"
 
 
 def onnx_input(x: np.ndarray) -> np.ndarray:
@@ -23,13 +24,15 @@ def onnx_output(y: np.ndarray) -> np.ndarray:
     return y.transpose(2, 0, 1, 3).reshape(batch, time, -1)
 
 
-def onnx_model(spec: ModelSpec, batch: int, time: int) -> bytes:
-    """The model; sizes are fixed, states start at zero, and the last operator's output is not rearranged."""
+def onnx_model(spec: ModelSpec, batch: int, time: int, lengths: np.ndarray | None = None) -> bytes:
+    """The model; sizes and lengths are fixed, states start at zero, and the last output is not rearranged."""
     from onnx import TensorProto, helper, numpy_helper
 
     [stack] = spec.recurrent
     directions, size = stack.num_directions, stack.layers[0][0].hidden_size
     nodes, constants, source = [], {}, "X"
+    if lengths is not None:
+        constants["lengths"] = lengths.astype(np.int32)
     for index, cells in enumerate(stack.layers):
         last = index == len(stack.layers) - 1
         weights = {f"{name}{index}": array for name, array in _weights(cells).items()}
@@ -37,7 +40,8 @@ def onnx_model(spec: ModelSpec, batch: int, time: int) -> bytes:
         options = {"hidden_size": size, "direction": "bidirectional" if directions == 2 else "forward"}
         options |= {"linear_before_reset": int(cells[0].reset_after)} if stack.kind == "gru" else {}
         target = "Y" if last else f"y{index}"
-        nodes.append(helper.make_node(stack.kind.upper(), [source, *weights], [target], **options))
+        inputs = [source, *weights] if lengths is None else [source, *weights, "lengths"]
+        nodes.append(helper.make_node(stack.kind.upper(), inputs, [target], **options))
         if last:
             break
         source = f"x{index + 1}"

@@ -1,25 +1,59 @@
-"""ONNX Runtime on its CPU provider: ``session.run`` on NumPy arrays, time first, without the final states."""
+"""ONNX Runtime on its CPU provider: ``session.run`` on NumPy arrays, time first, without the final states.
+
+int8 is its own dynamic quantization of the model.
+"""
 
 from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lstm_fast.spec import ModelSpec
 
+from ..shapes import Shape
 from . import Engine, Run
-from .onnx_model import onnx_input, onnx_model, onnx_output
+from .onnx_model import NO_PROJECTION, onnx_input, onnx_model, onnx_output
 
 
 class OnnxRuntime(Engine):
     name, package, modules = "onnxruntime", "onnxruntime", ("onnxruntime", "onnx")
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+    def cannot(self, shape: Shape) -> str:
+        return NO_PROJECTION if shape.proj_size else ""
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+        session = self.session(onnx_model(spec, *x.shape[:2], lengths), threads)
+        names, feed = ["Y"], {"X": onnx_input(x)}
+        return Run(lambda: session.run(names, feed), lambda result: onnx_output(result[0]))
+
+    def session(self, model: bytes, threads: int) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        model = onnx_model(spec, *x.shape[:2])
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names, feed = ["Y"], {"X": onnx_input(x)}
-        return Run(lambda: session.run(names, feed), lambda result: onnx_output(result[0]))
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxRuntimeInt8(OnnxRuntime):
+    name, precision = "onnxruntime-int8", "int8"
+
+    def cannot(self, shape: Shape) -> str:
+        return super().cannot(shape) or ("" if shape.kind == "lstm" else "no dynamic quantization but of an LSTM")
+
+    def session(self, model: bytes, threads: int) -> Any:
+        import onnx
+        from onnxruntime.quantization import quantize_dynamic
+
+        with tempfile.TemporaryDirectory() as folder:
+            quantized = Path(folder, "int8.onnx")
+            logging.disable(logging.WARNING)  # it recommends steps that concern convolutions
+            try:
+                quantize_dynamic(onnx.load_model_from_string(model), quantized)
+            finally:
+                logging.disable(logging.NOTSET)
+            return super().session(quantized.read_bytes(), threads)

@@ -1,4 +1,7 @@
-"""OpenVINO on its CPU plugin, kept in float32: one infer request, reused, whose arrays are shared and not copied."""
+"""OpenVINO on its CPU plugin: one infer request, reused, whose arrays are shared and not copied.
+
+It computes in bfloat16 unasked on CPUs that have it; here it is told which precision to use.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,28 @@ import numpy as np
 
 from lstm_fast.spec import ModelSpec
 
+from ..shapes import Shape
 from . import Engine, Run
-from .onnx_model import onnx_input, onnx_model, onnx_output
+from .onnx_model import NO_PROJECTION, onnx_input, onnx_model, onnx_output
 
 
 class OpenVino(Engine):
     name, package, modules = "openvino", "openvino", ("openvino", "onnx")
+    hint = "f32"
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+    def cannot(self, shape: Shape) -> str:
+        return NO_PROJECTION if shape.proj_size else ""
+
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
         import openvino
 
         core = openvino.Core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 by default on CPUs that have it
+            "INFERENCE_PRECISION_HINT": self.hint,
         }
-        compiled = core.compile_model(core.read_model(onnx_model(spec, *x.shape[:2])), "CPU", settings)
+        compiled = core.compile_model(core.read_model(onnx_model(spec, *x.shape[:2], lengths)), "CPU", settings)
         request = compiled.create_infer_request()
         feed = [onnx_input(x)]
 
@@ -30,3 +38,14 @@ class OpenVino(Engine):
             return request.infer(feed, share_inputs=True, share_outputs=True)
 
         return Run(call, lambda result: onnx_output(result[0]))
+
+
+class OpenVinoBfloat16(OpenVino):
+    name, precision, hint = "openvino-bf16", "bfloat16", "bf16"
+
+    def cannot(self, shape: Shape) -> str:
+        import openvino
+
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return "no bfloat16 in this CPU"
+        return super().cannot(shape)

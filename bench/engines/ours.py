@@ -22,6 +22,6 @@ class Ours(Engine):
     def version(self) -> str:
         return lf.__version__
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
         model = lf.Model(spec, backend=self.backend, num_threads=threads)
-        return Run(lambda: model.forward_sequence(x), lambda result: result[0])
+        return Run(lambda: model.forward_sequence(x, lengths=lengths), lambda result: result[0])

@@ -12,10 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import doctor, import_model, inspect_model, predict, verify
+from . import bench, doctor, import_model, inspect_model, predict, verify
 from ._shared import CommandError, Result, escape
 
-_COMMANDS = (import_model, inspect_model, predict, verify, doctor)
+_COMMANDS = (import_model, inspect_model, predict, verify, bench, doctor)
 _FAILED, _INTERRUPTED = 1, 130
 #: How the arguments that messages advise are given here.
 _OPTIONS = {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import math
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +81,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", help="packed or blas (default: packed; or LSTM_FAST_BACKEND)")
     group.add_argument("--isa", help="force an instruction set, such as avx2 (default: the best; or LSTM_FAST_ISA)")
     group.add_argument(
-        "--num-threads", type=_threads, metavar="N", help="threads, or auto (default: LSTM_FAST_NUM_THREADS, or 1)"
+        "--num-threads", type=threads, metavar="N", help="threads, or auto (default: LSTM_FAST_NUM_THREADS, or 1)"
     )
 
 
@@ -104,14 +107,27 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def load_model(path: str, args: argparse.Namespace, source: dict[str, Any]) -> Model:
     """A model ready to run, by the options of :func:`add_engine_options`."""
     from .. import load
+
+    with option_errors():
+        return load(path, dtype=args.dtype, backend=args.backend, isa=args.isa, num_threads=args.num_threads, **source)
+
+
+@contextmanager
+def option_errors() -> Iterator[None]:
+    """The package's own errors pass; other ValueErrors are an option's, or an environment variable's for one."""
     from ..errors import LstmFastError
 
     try:
-        return load(path, dtype=args.dtype, backend=args.backend, isa=args.isa, num_threads=args.num_threads, **source)
+        yield
     except LstmFastError:
         raise
-    except ValueError as error:  # an option, or an environment variable that stands for one
+    except ValueError as error:
         raise CommandError(str(error)) from None
+
+
+def shows_progress() -> bool:
+    """Whether someone watches, and tqdm is there to draw the bar."""
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
 def read_array(path: str) -> np.ndarray:
@@ -218,8 +234,19 @@ def positive_int(text: str) -> int:
     return value
 
 
-def _threads(text: str) -> int | str:
+def threads(text: str) -> int | str:
+    """argparse type: a number of threads, or "auto"."""
     return text if text == "auto" else positive_int(text)
+
+
+def list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """argparse type: several of another type with commas between."""
+
+    def parse(text: str) -> list[Any]:
+        return [kind(word) for word in text.split(",")]
+
+    parse.__name__ = f"list of {kind.__name__}"
+    return parse
 
 
 def _limit(text: str) -> tuple[str, int]:
@@ -236,4 +263,4 @@ def _limit(text: str) -> tuple[str, int]:
 
 positive_float.__name__ = "number"
 positive_int.__name__ = "whole number"
-_threads.__name__ = "number of threads"
+threads.__name__ = "number of threads"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
-import sys
 import time
 from typing import Any
 
@@ -19,6 +17,7 @@ from ._shared import (
     positive_int,
     read_array,
     refuse_output,
+    shows_progress,
     source_arguments,
     write_output,
 )
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> Result:
     x = read_array(args.x)
     lengths = read_array(args.lengths) if args.lengths else None
     started = time.perf_counter()
-    y = model.predict(x, args.batch_size, _shows_progress(), lengths=lengths)
+    y = model.predict(x, args.batch_size, shows_progress(), lengths=lengths)
     seconds = time.perf_counter() - started
     buffer = io.BytesIO()
     npy.write_array(buffer, y, allow_pickle=False)
@@ -74,8 +73,3 @@ def run(args: argparse.Namespace) -> Result:
         "seconds": seconds,
     }
     return Result(0, facts, f"{x.shape} -> {y.shape} {y.dtype} in {seconds:.3g} s, written to {args.output}")
-
-
-def _shows_progress() -> bool:
-    """Whether someone watches, and tqdm is there to draw the bar."""
-    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None

@@ -1,49 +1,51 @@
-"""Engines timed in turn, round after round, so that whatever else the machine does strikes all of them alike."""
+"""Calls timed in turn, round after round, so that whatever else the machine does strikes all of them alike."""
 
 from __future__ import annotations
 
 import gc
+import math
 import random
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter_ns
+from functools import cached_property
+from time import perf_counter_ns, sleep
 from typing import Any
 
-LEAD_NS = 2_000_000  #: untimed at the start of a turn: caches fill, threads of the engine before stop spinning
+LEAD_NS = 2_000_000  #: untimed calls at the start of a turn: caches fill, and the clock rises
 TURN_NS = 10_000_000  #: timed calls of a turn; one call at the least
 LEAST_ROUNDS = 3
+#: How long threads of the one before may go on spinning for work: those of GNU OpenMP some 15 ms.
+SPINNING_SECONDS = 0.02
 
 
 @dataclass
 class Times:
-    """Single calls of one engine, in microseconds; what the clock itself costs, some 0.05, is in every one."""
+    """Single calls of one function, in microseconds; what the clock itself costs, some 0.05, is in every one."""
 
     rounds: list[list[float]] = field(default_factory=list)
 
     @property
-    def medians(self) -> list[float]:
-        """The median call of each round."""
-        return [statistics.median(calls) for calls in self.rounds]
-
-    @property
     def median(self) -> float:
         """The median of the rounds' medians: a disturbed round has one vote, however many calls it holds."""
-        return statistics.median(self.medians)
+        return statistics.median(map(statistics.median, self.rounds))
 
-    @property
-    def fastest(self) -> float:
-        return min(min(calls) for calls in self.rounds)
+    @cached_property
+    def calls(self) -> list[float]:
+        """Every call, fastest first."""
+        return sorted(call for calls in self.rounds for call in calls)
 
-    @property
-    def p99(self) -> float:
-        """The 99th percentile of all calls, by nearest rank."""
-        calls = sorted(call for calls in self.rounds for call in calls)
-        return calls[-(len(calls) // 100) - 1]
+    def percentile(self, percent: float) -> float:
+        """The least call that at least ``percent`` of all calls do not exceed: the nearest rank."""
+        rank = math.ceil(percent * len(self.calls) / 100 - 1e-9)
+        return self.calls[max(rank, 1) - 1]
 
 
-def time_in_turn(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Times]:
-    """Time each call for about ``seconds`` in all; the order within a round is shuffled, the same in every run."""
+def time_in_turn(calls: Mapping[str, Callable[[], Any]], seconds: float, *, threads: int = 1) -> dict[str, Times]:
+    """Time each call for about ``seconds`` in all; the order within a round is shuffled, the same in every run.
+
+    With several ``threads``, a turn begins when those of the turn before have stopped spinning.
+    """
     times = {name: Times() for name in calls}
     order, shuffle = list(calls), random.Random(0).shuffle
     collecting = gc.isenabled()
@@ -54,6 +56,8 @@ def time_in_turn(calls: Mapping[str, Callable[[], Any]], seconds: float) -> dict
         while rounds < LEAST_ROUNDS or perf_counter_ns() < end:
             shuffle(order)
             for name in order:
+                if threads > 1:
+                    sleep(SPINNING_SECONDS)
                 times[name].rounds.append(_turn(calls[name]))
             rounds += 1
     finally:

@@ -1,0 +1,117 @@
+"""Cold start and memory: fresh processes that load one network from each engine's own file and run it once."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstm_fast import reference
+from lstm_fast.check import difference
+from lstm_fast.fileformat import write_lstmf
+from lstm_fast.spec import ModelSpec
+
+from .measure import TOLERANCE, DisagreementError
+from .progress import progress
+from .results import Start
+from .shapes import Shape
+
+ROOT = Path(__file__).resolve().parent.parent
+SHAPE = Shape("lstm", 1, 100, 256, 256)
+BASE = "numpy"
+ROUNDS = 7
+
+
+def _ours(spec: ModelSpec, file: Path) -> None:
+    write_lstmf(spec, file)
+
+
+def _torch(spec: ModelSpec, file: Path) -> None:
+    import torch
+
+    from .engines.torch import state_dict
+
+    torch.save({name: torch.from_numpy(value) for name, value in state_dict(spec.recurrent[0]).items()}, file)
+
+
+def _onnx(spec: ModelSpec, file: Path) -> None:
+    from .engines.onnx_model import onnx_model
+
+    file.write_bytes(onnx_model(spec, SHAPE.batch, SHAPE.time))
+
+
+def _openvino(spec: ModelSpec, file: Path) -> None:
+    import openvino
+
+    from .engines.onnx_model import onnx_model
+
+    model = openvino.Core().read_model(onnx_model(spec, SHAPE.batch, SHAPE.time))
+    openvino.save_model(model, file, compress_to_fp16=False)
+
+
+def _keras(spec: ModelSpec, file: Path) -> None:
+    from .engines.keras import keras_model
+
+    keras_model(spec.recurrent[0], (SHAPE.batch, SHAPE.time, SHAPE.input_size)).save(file)
+
+
+#: By engine: the name of its file, and what writes it.
+FILES: dict[str, tuple[str, Callable[[ModelSpec, Path], Any]]] = {
+    "ours": ("model.lstmf", _ours),
+    "torch": ("model.pt", _torch),
+    "onnxruntime": ("model.onnx", _onnx),
+    "openvino": ("model.xml", _openvino),
+    "keras": ("model.keras", _keras),
+}
+
+
+def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, Start]:
+    """Medians over ``rounds`` of fresh processes in turn, after one round that fills the caches of the disk.
+
+    Every process inherits this one's environment, and with it the number of threads.
+
+    Raises:
+        DisagreementError: a first output is not the reference's.
+    """
+    spec, x = SHAPE.network(), SHAPE.input()
+    expected, _ = reference.forward(spec, x)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "x.npy", x)
+        commands = {BASE: ["", folder / "x.npy", folder / "y.npy"]}
+        for engine in engines:
+            if engine in FILES:
+                file, write = FILES[engine]
+                write(spec, folder / file)
+                commands[engine] = [folder / file, folder / "x.npy", folder / "y.npy"]
+        found: dict[str, list[Start]] = {engine: [] for engine in commands}
+        for number in progress(range(rounds + 1), "cold starts"):
+            for engine, arguments in commands.items():
+                start = _start(engine, arguments)
+                off = 0 if engine == BASE else difference(np.load(folder / "y.npy"), expected)
+                if not off <= TOLERANCE:
+                    raise DisagreementError(f"{engine}: its first output differs from the reference by {off:.1e}")
+                if number:
+                    found[engine].append(start)
+    return {engine: _median(starts) for engine, starts in found.items()}
+
+
+def _start(engine: str, arguments: Sequence[object]) -> Start:
+    command = [sys.executable, "-m", "bench.first_output", engine, *map(str, arguments)]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    return Start((float(done[-2]) - began) * 1e3, float(done[-1]) / 1024)
+
+
+def _median(starts: Sequence[Start]) -> Start:
+    return Start(
+        round(statistics.median(start.milliseconds for start in starts), 1),
+        round(statistics.median(start.mebibytes for start in starts), 1),
+    )

@@ -1,0 +1,137 @@
+"""The whole: one process for each number of threads, then text for the terminal, and files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lstm_fast.config import usable_cpus
+
+from . import page, report, scaling
+from .engines import OURS, every_engine
+from .results import Result, Run
+from .run import Job
+from .shapes import SHAPES, Shape, read_shapes
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).with_name("results")
+SECTIONS = ("shapes", "scaling", "start")
+#: What the libraries beneath the engines read once, when they are loaded.
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+
+
+class UsageError(Exception):
+    """What was asked for is not there."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """What ``python -m bench`` does; the exit code.
+
+    Raises:
+        UsageError: no such shapes, engines or sections.
+    """
+    runs = []
+    for job in jobs(options):
+        found = _carried_out(job)
+        if found is None:
+            return 1
+        runs.append(found)
+        print(report.run_text(found), end="\n\n", flush=True)
+    result = Result(runs)
+    if result.starts:
+        print(report.starts_table(result.starts), end="\n\n")
+    _save(options.json or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
+    if not options.check:
+        return 0
+    text, passed = report.check_table(runs[0].cells)
+    print(f"\n{text}\n\n{'PASS' if passed else 'FAIL'}")
+    return 0 if passed else 1
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """One for each number of threads, fewest first.
+
+    Raises:
+        UsageError: no such shapes, engines or sections.
+    """
+    sections = set(options.sections or SECTIONS)
+    if not sections <= set(SECTIONS):
+        raise UsageError(f"--sections: expected some of {', '.join(SECTIONS)}, got {','.join(options.sections)}")
+    shapes = _shapes(options.shapes or SHAPES, options.match)
+    engines = _engines(list(report.REQUIRED) if options.check else options.engines)
+    wanted = options.threads or sorted({1, usable_cpus()})
+    counts = scaling.thread_counts(wanted) if "scaling" in sections else wanted
+    found = []
+    for threads in counts:
+        curves = {"threads": scaling.THREADS} if len(counts) > 1 and "scaling" in sections else {}
+        whole = threads in wanted
+        if whole and "scaling" in sections:
+            curves = scaling.CURVES | curves
+        found.append(
+            Job(
+                threads,
+                os.getloadavg()[0],
+                options.seconds,
+                engines,
+                shapes if whole and "shapes" in sections else [],
+                curves,
+                start="start" in sections and not found,
+            )
+        )
+    return found
+
+
+def _shapes(file: Path, text: str) -> list[Shape]:
+    try:
+        shapes = [shape for shape in read_shapes(file) if text in str(shape)]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--shapes: {error}") from error
+    if not shapes:
+        raise UsageError(f"{file}: no shape" + (f" with {text!r} in its name" if text else ""))
+    return shapes
+
+
+def _engines(names: Sequence[str] | None) -> list[str]:
+    """Ours, and those named; all that are installed where none are."""
+    every = {engine.name: engine.available() for engine in every_engine()}
+    if names is None:
+        absent = [name for name, available in every.items() if not available]
+        if absent:
+            print(f"Not installed and left out: {', '.join(absent)}; pip install -e '.[bench]'\n", flush=True)
+        return [name for name in every if name not in absent]
+    for name in names:
+        if name not in every:
+            raise UsageError(f"engine {name!r}: expected some of {', '.join(every)}")
+        if not every[name]:
+            raise UsageError(f"engine {name} is not installed: pip install -e '.[bench]'")
+    return [name for name in every if name == OURS or name in names]
+
+
+def _carried_out(job: Job) -> Run | None:
+    """The job's results from a process of its own, None where it failed and has said why."""
+    pinned = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "run.json")
+        command = [sys.executable, "-m", "bench.run", out]
+        done = subprocess.run(command, input=job.to_json(), text=True, cwd=ROOT, env=os.environ | pinned, check=False)
+        return None if done.returncode else Run.from_json(json.loads(out.read_text()))
+
+
+def _save(file: Path, result: Result) -> None:
+    """The result, and beside it the report."""
+    result.write(file)
+    print(f"written: {file}")
+    try:
+        text = page.page(result)
+    except ImportError:
+        print("no report: matplotlib is not installed")
+        return
+    file.with_suffix(".html").write_text(text)
+    print(f"written: {file.with_suffix('.html')}")
