@@ -9,7 +9,7 @@ SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd lstm_
 SETTINGS := LSTM_FAST_BLAS=$(LSTM_FAST_BLAS) CC=$(CC) CFLAGS=$(CFLAGS)
 LIST_BUILD_REQUIRES := from build import ProjectBuilder; print(*ProjectBuilder(".").build_system_requires, sep="\n")
 
-.PHONY: help build demo test oracle-test bench lint format clean FORCE
+.PHONY: help build demo test oracle-test bench microbench lint format clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make test         build and run the tests; PYTEST_ARGS="-k lstm" and the like are passed on'
 	@echo 'make oracle-test  the tests with PyTorch and Keras installed beside them (a large download)'
 	@echo 'make bench        ours timed beside other engines (a large download); BENCH_ARGS="--quick" and the like'
+	@echo 'make microbench   single kernels, timed by pytest-benchmark; BENCH_ARGS="-k softmax" and the like'
 	@echo 'make lint         ruff and clang-format'
 	@echo 'make format       let ruff and clang-format rewrite the sources'
 	@echo 'make build        build the extension in place, in .venv'
@@ -37,6 +38,9 @@ oracle-test: $(VENV)/with-test $(VENV)/with-oracle
 
 bench: $(VENV)/with-bench
 	@$(VENV)/bin/python -m bench $(BENCH_ARGS)
+
+microbench: $(VENV)/with-micro
+	$(VENV)/bin/python -m pytest bench/micro $(BENCH_ARGS)
 
 lint: $(VENV)/with-lint
 	$(VENV)/bin/ruff check

@@ -1,5 +1,5 @@
 /* What one core can do at the most, in the three ways that bound a recurrent step: multiply-adds in registers, weights
- * streamed through multiply-adds, and operations that wait for one another. Compiled by peaks.py for the CPU at hand. */
+ * streamed through multiply-adds, and operations that wait for one another. Compiled by peaks.py for this CPU. */
 
 #include <stddef.h>
 
@@ -13,9 +13,7 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 /* Enough chains to hide the latency of two units; with their operands they fit into 16 registers of AVX2. */
 enum { CHAINS = 12, AHEAD = 2048 / sizeof(vec) };
 
-int lanes(void) {
-    return LANES;
-}
+int lanes(void) { return LANES; }
 
 static float sum(const vec *chains) {
     float total = 0;

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import charts, report, svg
+from . import charts, machine, report, svg
 from .cells import Cell
 from .engines import OURS
 from .page import threads
@@ -26,16 +26,22 @@ PEERS = ("torch", "onnxruntime", "openvino")
 
 
 def section(result: Result) -> str:
-    """Verdicts, picture and table in Markdown."""
+    """Verdict, picture and table in Markdown."""
     runs = result.full
-    machine = runs[0].machine
-    versions = ", ".join(machine["versions"][name] for name in PEERS if name in machine["versions"])
-    lines = [
-        f"{machine['cpu']}, {machine['isa']} kernels, beside {versions}.",
-        *(f"{threads(run)}: {report.verdict(run.cells)}" for run in runs),
-    ]
-    lines = [" ".join(lines), f"![Best peer and ours, shape by shape]({PICTURE.relative_to(ROOT)})"]
-    return "\n\n".join([*lines, _table(runs)])
+    facts = runs[0].machine
+    versions = ", ".join(facts["versions"][name] for name in PEERS if name in facts["versions"])
+    sentences = [f"{facts['cpu']}, {facts['isa']} kernels, beside {versions}.", *map(_verdict, runs)]
+    text = " ".join(filter(None, [*sentences, machine.caution(facts)]))
+    picture = f"![Time of every engine, divided by ours, shape by shape]({PICTURE.relative_to(ROOT)})"
+    return "\n\n".join([text, picture, _table(runs)])
+
+
+def _verdict(run: Run) -> str:
+    if run.geometric_mean is None:
+        return ""
+    lost = sum(cell.lost for cell in run.cells)
+    where = f"slower than the best peer at {lost} of {len(run.cells)} shapes" if lost else "slower at none"
+    return f"On {threads(run)}: geometric mean of best peer ÷ ours {run.geometric_mean:.2f}, {where}."
 
 
 def _table(runs: Sequence[Run]) -> str:

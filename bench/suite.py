@@ -68,7 +68,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     engines = _engines(list(report.REQUIRED) if options.check else options.engines)
     wanted = options.threads or sorted({1, usable_cpus()})
     counts = scaling.thread_counts(wanted) if "scaling" in sections else wanted
-    found = []
+    found: list[Job] = []
     for threads in counts:
         curves = {"threads": scaling.THREADS} if len(counts) > 1 and "scaling" in sections else {}
         whole = threads in wanted
@@ -119,7 +119,7 @@ def _carried_out(job: Job) -> Run | None:
     pinned = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run.json")
-        command = [sys.executable, "-m", "bench.run", out]
+        command = [sys.executable, "-m", "bench.run", str(out)]
         done = subprocess.run(command, input=job.to_json(), text=True, cwd=ROOT, env=os.environ | pinned, check=False)
         return None if done.returncode else Run.from_json(json.loads(out.read_text()))
 

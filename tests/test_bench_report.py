@@ -230,7 +230,10 @@ def test_a_page_of_ours_alone():
 
 def test_the_section_of_readme():
     text = readme.section(whole())
-    assert text.startswith("A <fast> CPU, avx512 kernels, beside torch 2, onnxruntime 1. 1 thread: Geometric mean")
+    assert text.startswith(
+        "A <fast> CPU, avx512 kernels, beside torch 2, onnxruntime 1."
+        " On 1 thread: geometric mean of best peer ÷ ours 1.00, slower than the best peer at 1 of 2 shapes."
+    )
     rows = [[word.strip() for word in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0][:5] == ["µs per call", "ours, 1 thread", "torch", "onnxruntime", "openvino"]
     assert rows[2] == ["`lstm B1 T1 H8`", *["2.0", "8.0", "-", "-", "**1.50**"] * 2]

@@ -1,0 +1,1 @@
+"""Micro-benchmarks of single kernels, with pytest-benchmark: ``make microbench``. No test runs them."""
