@@ -10,7 +10,7 @@ from typing import Any
 
 from lstm_fast.timing import Times
 
-from .engines import OURS, OURS_BLAS
+from .engines import OURS, OURS_AVX2, OURS_BLAS
 from .roofline import Speeds, least_seconds
 from .shapes import Shape
 
@@ -69,7 +69,7 @@ class Cell:
         return {
             name: timing
             for name, timing in self.timings.items()
-            if name not in (OURS, OURS_BLAS) and timing.precision == FLOAT32
+            if name not in (OURS, OURS_AVX2, OURS_BLAS) and timing.precision == FLOAT32
         }
 
     @property

@@ -28,7 +28,7 @@ def page(result: Result) -> str:
         *map(_low_precision, result.full),
         _roofline(result.full),
         *map(_scaling, result.runs),
-        _section("Threads", _picture(charts.threads(result), "threads")),
+        _section("Threads", _picture(charts.threads(result), "threads"), _table(report.threads_table(result.full))),
         _starts(result),
     ]
     return Template(TEMPLATE.read_text()).substitute(
@@ -47,9 +47,14 @@ def _ratios(runs: Sequence[Run]) -> str:
     return _section(
         "Best peer and ours",
         _picture(charts.ratios(runs), "ratios"),
-        *(_paragraph(f"{threads(run)}. {text}") for run in runs if (text := report.slow_paths(run.cells))),
+        *map(_asides, runs),
         note="A bar leads to the best peer, red where it is faster than ours; a mark is an engine.",
     )
+
+
+def _asides(run: Run) -> str:
+    texts = list(filter(None, (report.slow_paths(run.cells), report.avx2_text(run.cells))))
+    return _paragraph(" ".join([f"{threads(run)}.", *texts])) if texts else ""
 
 
 def _times(run: Run) -> str:

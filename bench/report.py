@@ -9,7 +9,7 @@ from lstm_fast import summary
 
 from . import machine
 from .cells import FLOAT32, Cell, engines_of, geometric_mean
-from .engines import OURS
+from .engines import OURS, OURS_AVX2
 from .measure import TOLERANCE
 from .results import Run, Start
 from .starts import BASE
@@ -41,6 +41,7 @@ def run_text(run: Run) -> str:
             unable_text(run.cells),
             verdict(run.cells),
             slow_paths(run.cells),
+            avx2_text(run.cells),
             peaks_text(run.cells),
             machine.caution(run.machine),
         ]
@@ -98,7 +99,7 @@ def low_precision_table(cells: Sequence[Cell]) -> Table:
 
 def starts_table(starts: Mapping[str, Start]) -> Table:
     """Cold start and peak memory, and what they are over those of NumPy alone."""
-    base = starts[BASE]
+    base = starts.get(BASE, Start(0, 0))
     rows = [
         [
             name,
@@ -143,6 +144,33 @@ def slow_paths(cells: Sequence[Cell]) -> str:
         return ""
     where = f"at the {len(found)} shapes where it has no fused path (GRU, ragged batches, projections)"
     return f"PyTorch alone {where}: {mean:.2f}."
+
+
+def avx2_text(cells: Sequence[Cell]) -> str:
+    """Ours without AVX-512 beside peers that may use it; empty where it was not timed."""
+    found = [cell for cell in cells if OURS_AVX2 in cell.timings and cell.ratio is not None]
+    ratios = [cell.ratio / cell.ratio_to(OURS_AVX2) for cell in found]
+    if not ratios:
+        return ""
+    lost = [str(cell.shape) for cell, ratio in zip(found, ratios, strict=True) if ratio < 1]
+    losses = f"slower at {len(lost)}: {', '.join(lost)}" if lost else "slower at none"
+    return f"Best peer ÷ {OURS_AVX2}, geometric mean: {geometric_mean(ratios):.2f}; {losses}."
+
+
+def threads_table(runs: Sequence[Run]) -> Table:
+    """What more threads bring: ours with each number of them, and how many times faster it is than with the fewest."""
+    rows = [
+        [
+            str(cells[0].shape),
+            *(microseconds(cell.ours.median) for cell in cells),
+            *(f"{cells[0].ours.median / cell.ours.median:.2f}" for cell in cells[1:]),
+        ]
+        for cells in zip(*(run.cells for run in runs), strict=True)
+        if len(cells) > 1
+    ]
+    counts = [str(run.threads) for run in runs]
+    headers = ["ours, µs by threads", *counts, *(f"speed-up at {count}" for count in counts[1:])]
+    return Table(headers, rows, set(range(1, len(headers))))
 
 
 def peaks_text(cells: Sequence[Cell]) -> str:

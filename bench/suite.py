@@ -45,8 +45,9 @@ def run(options: argparse.Namespace) -> int:
         runs.append(found)
         print(report.run_text(found), end="\n\n", flush=True)
     result = Result(runs)
-    if result.starts:
-        print(report.starts_table(result.starts), end="\n\n")
+    for table in (report.threads_table(result.full), report.starts_table(result.starts)):
+        if table.rows:
+            print(table, end="\n\n")
     _save(options.json or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
     if not options.check:
         return 0

@@ -12,6 +12,7 @@ WIN, LOSS = "#2f7ed8", "#d64545"
 ENGINES = {
     "ours": ("#2f7ed8", "o"),
     "ours-blas": ("#74aee8", "o"),
+    "ours-avx2": ("#1f4e8c", "o"),
     "torch": ("#e8743b", "s"),
     "onnxruntime": ("#2a9d63", "D"),
     "openvino": ("#9a6bd1", "^"),

@@ -113,6 +113,22 @@ def test_who_was_left_out_and_what_is_no_peer_is_shown_apart():
     assert report.peaks_text([cell(ours=1)]) == ""
 
 
+def test_without_avx512_the_same_peers_count():
+    found = [cell(ours=1, ours_avx2=2, torch=8), cell(Shape("rnn", 1, 1, 8, 8), ours=1, ours_avx2=4, torch=2)]
+    assert found[0].peers.keys() == {"torch"}
+    assert report.avx2_text(found) == "Best peer ÷ ours-avx2, geometric mean: 1.41; slower at 1: rnn B1 T1 H8."
+    assert report.avx2_text(run().cells) == ""
+
+
+def test_what_more_threads_bring():
+    faster = [cell(ours=1, torch=1), cell(ours=6, torch=1)]
+    table = report.threads_table([run(), Run(2, FACTS, 1.0, faster)])
+    assert table.headers[1:] == ["1", "2", "speed-up at 2"]
+    assert [row[1:] for row in table.rows] == [["2.0", "1.0", "2.00"], ["9.0", "6.0", "1.50"]]
+    assert report.threads_table([run()]).rows == []
+    assert report.threads_table([]).rows == []
+
+
 def test_starts_are_told_over_numpy_alone():
     rows = report.starts_table(whole().starts).rows
     assert rows == [["numpy", "50", "+0", "25", "+0"], ["ours", "70", "+20", "30", "+5"]]

@@ -55,8 +55,8 @@ class Engine(ABC):
         """
 
 
-#: What every other engine is compared with, and its second backend, which is no peer either.
-OURS, OURS_BLAS = "ours", "ours-blas"
+#: What every other engine is compared with, and other ways to run it, which are no peers either.
+OURS, OURS_BLAS, OURS_AVX2 = "ours", "ours-blas", "ours-avx2"
 
 
 def every_engine() -> list[Engine]:
@@ -70,7 +70,7 @@ def every_engine() -> list[Engine]:
     from .torch import PyTorch, PyTorchInt8
 
     return [
-        *(Ours(OURS, "packed"), Ours(OURS_BLAS, "blas")),
+        *(Ours(OURS, "packed"), Ours(OURS_BLAS, "blas"), Ours(OURS_AVX2, "packed", "avx2")),
         *(PyTorch(), OnnxRuntime(), OpenVino(), Ncnn(), Keras(), NumPyLoop()),
         *(PyTorchInt8(), OnnxRuntimeInt8(), OpenVinoBfloat16()),
     ]

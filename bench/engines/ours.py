@@ -13,15 +13,19 @@ from . import Engine, Run
 class Ours(Engine):
     package = "lstm_fast"
 
-    def __init__(self, name: str, backend: str) -> None:
-        self.name, self.backend = name, backend
+    def __init__(self, name: str, backend: str, isa: str | None = None) -> None:
+        self.name, self.backend, self.isa = name, backend, isa
 
     def available(self) -> bool:
-        return self.backend in lf.config()["backends"]
+        """With an instruction set of its own, where this CPU has it and would not use it anyway."""
+        config = lf.config()
+        known, used = config["isa"]["known"], config["isa"]["used"]
+        other = self.isa is None or (known.get(self.isa) == "usable" and used != self.isa)
+        return other and self.backend in config["backends"]
 
     def version(self) -> str:
         return lf.__version__
 
     def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
-        model = lf.Model(spec, backend=self.backend, num_threads=threads)
+        model = lf.Model(spec, backend=self.backend, isa=self.isa, num_threads=threads)
         return Run(lambda: model.forward_sequence(x, lengths=lengths), lambda result: result[0])
