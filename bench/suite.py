@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstm_fast.config import usable_cpus
+from lstm_fast.config import choose_threads
 
 from . import page, report, scaling
 from .engines import OURS, every_engine
@@ -67,7 +67,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         raise UsageError(f"--sections: expected some of {', '.join(SECTIONS)}, got {','.join(options.sections)}")
     shapes = _shapes(options.shapes or SHAPES, options.match)
     engines = _engines(list(report.REQUIRED) if options.check else options.engines)
-    wanted = options.threads or sorted({1, usable_cpus()})
+    wanted = options.threads or sorted({1, choose_threads("auto")})
     counts = scaling.thread_counts(wanted) if "scaling" in sections else wanted
     found: list[Job] = []
     for threads in counts:
