@@ -121,8 +121,8 @@ struct lf_plan {
     lf_backend backend;
     const lf_kernels *kernels;
     int64_t num_nodes, num_stages, num_cells;
-    int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
-    int64_t work;         /* multiply-adds of a step of one row, through all layers */
+    int64_t rows_at_once;         /* of a batch: bounds the memory of a call, and the time between two polls */
+    int64_t work, recurrent_work; /* multiply-adds of a step of one row, through all layers; those with h among them */
     int makes_mask, two_directions;
     lf_node *nodes;
     lf_stage *stages;

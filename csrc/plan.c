@@ -169,6 +169,11 @@ static int64_t part_work(const lf_part *part) { return part->columns * (part->in
 
 static int64_t cell_work(const lf_cell_plan *cell) { return part_work(&cell->parts[0]) + part_work(&cell->parts[1]); }
 
+static int64_t recurrent_work(const lf_cell_plan *cell) {
+    const lf_part *p = cell->parts;
+    return p[0].columns * p[0].recurrent + p[1].columns * p[1].recurrent;
+}
+
 static void count_work(lf_plan *plan) {
     int64_t most = 1;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
@@ -176,6 +181,7 @@ static void count_work(lf_plan *plan) {
         const int64_t work = part_work(&node->part) + cell_work(&node->cells[0]);
         most = work > most ? work : most;
         plan->work += work + cell_work(&node->cells[1]);
+        plan->recurrent_work += recurrent_work(&node->cells[0]) + recurrent_work(&node->cells[1]);
         plan->two_directions |= node->num_directions == 2;
     }
     const int64_t rows = STEP_WORK / most;

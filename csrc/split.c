@@ -6,13 +6,12 @@
 enum { ROWS_EACH = 24 };
 
 /* In clock cycles, estimated: a step worth meeting after, and a call worth calling others for. */
-static const double LEAST_STEP = 2000, LEAST_CALL = 8000;
+static const double LEAST_STEP = 2500, LEAST_CALL = 25000;
 
-/* Of one step of `rows` rows through a layer. A single row is bound by the second-level cache, as if it were some
- * three: a vector of weights takes 4/3 cycles to arrive and half a cycle to use. */
-static double step_cycles(const lf_plan *plan, int64_t rows) {
-    const double terms = (double)plan->work / (double)(plan->num_cells ? plan->num_cells : 1);
-    return terms * (double)(rows < 3 ? 3 : rows) / (2 * plan->kernels->lanes);
+/* Of so many terms for each of `rows` rows. A single row is bound by the second-level cache, as if it were some three:
+ * a vector of weights takes 4/3 cycles to arrive and half a cycle to use. */
+static double cycles(const lf_plan *plan, int64_t terms, int64_t rows) {
+    return (double)terms * (double)(rows < 3 ? 3 : rows) / (2 * plan->kernels->lanes);
 }
 
 static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
@@ -22,10 +21,10 @@ static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
 
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
     const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
-    const double step = step_cycles(plan, batch), call = step * (double)time * (double)(plan->num_cells + 1);
+    const double call = cycles(plan, plan->work, batch) * (double)time;
     const int worthwhile = threads > 1 && call >= LEAST_CALL;
     split->by_units = worthwhile && plan->backend == LF_PACKED && plan->num_cells && batch < ROWS_EACH * threads &&
-                      step >= LEAST_STEP;
+                      cycles(plan, plan->recurrent_work / plan->num_cells, batch) >= LEAST_STEP;
     split->slices = split->by_units || !worthwhile || batch < 1 ? 1 : batch < threads ? batch : threads;
     split->members = split->by_units ? threads : (int)split->slices;
     split->most_rows = most_rows(plan, batch, split->slices);

@@ -20,7 +20,7 @@
 enum {
     SPIN = 100 * 1000,      /* nanoseconds: a sleeper takes about as long to wake */
     ALONE = 5 * 1000,       /* of them, before it gives way */
-    NAP = 20 * 1000 * 1000, /* between two calls of waiting() */
+    NAP = 5 * 1000 * 1000,  /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,             /* at a word, between two at the clock */
     FOREVER = INT_MAX       /* of a futex */
 };
@@ -59,11 +59,13 @@ static void futex_wait(uint32_t *word, uint32_t value, int nanoseconds) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, nanoseconds == FOREVER ? NULL : &nap, NULL, 0);
 }
 
+static void futex_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
+
 /* Sequentially consistent, as is the look at the word by those who go to sleep: one of the two sees the other. */
 static void put(uint32_t *word, uint32_t value, uint32_t *sleeping) {
     __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(sleeping, __ATOMIC_SEQ_CST))
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+        futex_wake(word);
 }
 
 /* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. Soon it gives way to others: the
@@ -104,14 +106,21 @@ void lf_gang_init(lf_gang *gang, int size) {
         gang->member[i].arrivals = 0;
 }
 
+/* No fence between telling and looking for sleepers, for it would cost as much as all the rest: who falls asleep at that
+ * very moment is missed, and finds out after its nap. */
 void lf_gang_sync(lf_gang *gang, int member) {
     if (gang->size == 1)
         return;
-    const uint32_t before = gang->member[member].arrivals;
-    put(&gang->member[member].arrivals, before + 1, &gang->sleeping);
-    for (int other = 0; other < gang->size; other++)
-        if (other != member && __atomic_load_n(&gang->member[other].arrivals, __ATOMIC_ACQUIRE) == before)
-            wait_while(&gang->member[other].arrivals, before, &gang->sleeping, FOREVER);
+    uint32_t *own = &gang->member[member].arrivals;
+    const uint32_t before = *own;
+    __atomic_store_n(own, before + 1, __ATOMIC_RELEASE);
+    if (__atomic_load_n(&gang->sleeping, __ATOMIC_RELAXED))
+        futex_wake(own);
+    for (int other = 0; other < gang->size; other++) {
+        uint32_t *arrivals = &gang->member[other].arrivals;
+        while (other != member && __atomic_load_n(arrivals, __ATOMIC_ACQUIRE) == before)
+            wait_while(arrivals, before, &gang->sleeping, NAP);
+    }
 }
 
 static void *serve(void *argument) {
