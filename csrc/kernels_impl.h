@@ -122,6 +122,12 @@ CONSTANT_INLINE void finish(const lf_step *s, const int64_t *row, int64_t panel,
     }
 }
 
+/* Out of line: one copy for every kernel of the unit. */
+static __attribute__((noinline)) void finish_by_calls(const lf_step *s, const int64_t *row, int64_t panel, vec *sum,
+                                                      int MR, int NP, update u) {
+    finish(s, row, panel, sum, MR, NP, u, 0);
+}
+
 /* How far ahead of the sums a tile of several rows fetches its weights, in numbers. One row reads them at the speed of
  * the cache that holds them, and only loses by asking for more. */
 enum { AHEAD = 2048 / sizeof(real) };
@@ -202,7 +208,7 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
     } else if (is_usual(s, u)) {
         finish(s, row, panel, ready, MR, NP, u, 1);
     } else {
-        finish(s, row, panel, ready, MR, NP, u, 0);
+        finish_by_calls(s, row, panel, ready, MR, NP, u);
     }
 }
 
