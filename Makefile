@@ -9,13 +9,14 @@ SOURCES := setup.py $(wildcard csrc/*.[ch] lstm_fast/*.pyx lstm_fast/*.pxd lstm_
 SETTINGS := LSTM_FAST_BLAS=$(LSTM_FAST_BLAS) CC=$(CC) CFLAGS=$(CFLAGS)
 LIST_BUILD_REQUIRES := from build import ProjectBuilder; print(*ProjectBuilder(".").build_system_requires, sep="\n")
 
-.PHONY: help build demo test oracle-test bench microbench lint format clean FORCE
+.PHONY: help build demo test oracle-test sweep bench microbench lint format clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo         import networks trained in Keras and PyTorch, run them, compare'
 	@echo 'make test         build and run the tests; PYTEST_ARGS="-k lstm" and the like are passed on'
 	@echo 'make oracle-test  the tests with PyTorch and Keras installed beside them (a large download)'
+	@echo 'make sweep        tanh and sigmoid of all 2^32 floats against float64, ten minutes; SWEEP_ARGS="--stride 101"'
 	@echo 'make bench        ours timed beside other engines (a large download); BENCH_ARGS="--quick" and the like'
 	@echo 'make microbench   single kernels, timed by pytest-benchmark; BENCH_ARGS="-k softmax" and the like'
 	@echo 'make lint         ruff and clang-format'
@@ -35,6 +36,9 @@ test: $(VENV)/with-test
 
 oracle-test: $(VENV)/with-test $(VENV)/with-oracle
 	KERAS_BACKEND=torch $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+sweep: $(VENV)/with-test
+	@$(VENV)/bin/python tests/sweep_activations.py $(SWEEP_ARGS)
 
 bench: $(VENV)/with-bench
 	@$(VENV)/bin/python -m bench $(BENCH_ARGS)

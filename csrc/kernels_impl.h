@@ -12,6 +12,7 @@ _Static_assert(ACCUMULATORS >= 4 * MR_MAX && ACCUMULATORS >= 8, "a tile's sums m
 
 #define CONSTANT_INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 24")
+#define ONE_BY_ONE _Pragma("GCC unroll 1")
 
 typedef enum { LSTM, GRU, GRU_GATES, GRU_CANDIDATE, RNN } update;
 
@@ -39,72 +40,92 @@ static inline void store_output(const lf_step *s, int64_t row, int64_t panel, ve
     }
 }
 
-/* The two functions nearly every network uses, free of the switch in v_activate so that gates overlap in the pipe. */
-CONSTANT_INLINE int is_standard(const lf_step *s) {
-    return s->gate.kind == LF_SIGMOID && s->candidate.kind == LF_TANH && s->output.kind == LF_TANH;
+/* Whether the activations of an update are the two that nearly every network uses. Those are inline, the others called:
+ * so it is asked once for all rows of a tile, and where the answer is yes, constants stay in registers. */
+CONSTANT_INLINE int is_usual(const lf_step *s, const update u) {
+    return (u == GRU_CANDIDATE || u == RNN || s->gate.kind == LF_SIGMOID) &&
+           (u == GRU_GATES || s->candidate.kind == LF_TANH) && (u != LSTM || s->output.kind == LF_TANH);
 }
 
-CONSTANT_INLINE void update_lstm(const lf_step *s, int64_t row, int64_t panel, const vec *z) {
+CONSTANT_INLINE vec gate(const lf_step *s, vec x, const int USUAL) {
+    return USUAL ? v_sigmoid(x) : v_activate(s->gate, x);
+}
+
+CONSTANT_INLINE vec candidate(const lf_step *s, vec x, const int USUAL) {
+    return USUAL ? v_tanh(x) : v_activate(s->candidate, x);
+}
+
+/* The cell state also takes the place of the candidate's sum. */
+CONSTANT_INLINE void update_lstm_cell(const lf_step *s, int64_t row, int64_t panel, vec *z, const int USUAL) {
     real *c = at(s->c, s->c_stride, row) + panel * LANES;
-    vec h;
-    if (is_standard(s)) {
-        const vec input = v_mul(v_sigmoid(z[0]), v_tanh(z[2]));
-        const vec cell = v_fma(v_sigmoid(z[1]), v_load(c), input);
-        v_store(c, cell);
-        h = v_mul(v_sigmoid(z[3]), v_tanh(cell));
-    } else {
-        const vec input = v_mul(v_activate(s->gate, z[0]), v_activate(s->candidate, z[2]));
-        const vec cell = v_fma(v_activate(s->gate, z[1]), v_load(c), input);
-        v_store(c, cell);
-        h = v_mul(v_activate(s->gate, z[3]), v_activate(s->output, cell));
-    }
-    store_output(s, row, panel, h);
+    const vec input = v_mul(gate(s, z[0], USUAL), candidate(s, z[2], USUAL));
+    z[2] = v_fma(gate(s, z[1], USUAL), v_load(c), input);
+    v_store(c, z[2]);
+}
+
+CONSTANT_INLINE void update_lstm(const lf_step *s, int64_t row, int64_t panel, const vec *z, const int USUAL) {
+    const vec output = USUAL ? v_tanh(z[2]) : v_activate(s->output, z[2]);
+    store_output(s, row, panel, v_mul(gate(s, z[3], USUAL), output));
 }
 
 /* z*h + (1-z)*n; 1-z is exact for z >= 1/2 */
 CONSTANT_INLINE vec blend(vec z, vec h, vec n) { return v_fma(z, h, v_mul(v_sub(v_set1(1), z), n)); }
 
-CONSTANT_INLINE void update_gru(const lf_step *s, int64_t row, int64_t panel, const vec *sum) {
+CONSTANT_INLINE void update_gru(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const int USUAL) {
     const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
-    if (is_standard(s)) {
-        const vec n = v_tanh(v_fma(v_sigmoid(sum[1]), sum[3], sum[2]));
-        store_output(s, row, panel, blend(v_sigmoid(sum[0]), h, n));
-    } else {
-        const vec n = v_activate(s->candidate, v_fma(v_activate(s->gate, sum[1]), sum[3], sum[2]));
-        store_output(s, row, panel, blend(v_activate(s->gate, sum[0]), h, n));
-    }
+    const vec n = candidate(s, v_fma(gate(s, sum[1], USUAL), sum[3], sum[2]), USUAL);
+    store_output(s, row, panel, blend(gate(s, sum[0], USUAL), h, n));
 }
 
 /* First half of a GRU without reset_after: z is kept, r*h goes on as the recurrent input of the second half. */
-CONSTANT_INLINE void update_gru_gates(const lf_step *s, int64_t row, int64_t panel, const vec *z) {
-    v_store(at(s->c, s->c_stride, row) + panel * LANES, v_activate(s->gate, z[0]));
+CONSTANT_INLINE void update_gru_gates(const lf_step *s, int64_t row, int64_t panel, const vec *z, const int USUAL) {
+    v_store(at(s->c, s->c_stride, row) + panel * LANES, gate(s, z[0], USUAL));
     const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
-    store_output(s, row, panel, v_mul(v_activate(s->gate, z[1]), h));
+    store_output(s, row, panel, v_mul(gate(s, z[1], USUAL), h));
 }
 
-CONSTANT_INLINE void update_gru_candidate(const lf_step *s, int64_t row, int64_t panel, const vec *n) {
+CONSTANT_INLINE void update_gru_candidate(const lf_step *s, int64_t row, int64_t panel, const vec *n, const int USUAL) {
     const vec h = at_panel(s->h_prev, s->h_prev_stride, row, panel);
     const vec z = at_panel(s->c, s->c_stride, row, panel);
-    store_output(s, row, panel, blend(z, h, v_activate(s->candidate, n[0])));
+    store_output(s, row, panel, blend(z, h, candidate(s, n[0], USUAL)));
 }
 
-CONSTANT_INLINE void finish(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const update u) {
-    if (s->out) {
-        real *out = at(s->out, s->out_stride, row) + panel * s->part->panel_stride;
-        UNROLL
-        for (int g = 0; g < gates_of(u); g++)
-            v_store(out + g * s->part->gate_stride, sum[g]);
-    } else if (u == LSTM) {
-        update_lstm(s, row, panel, sum);
-    } else if (u == GRU) {
-        update_gru(s, row, panel, sum);
-    } else if (u == GRU_GATES) {
-        update_gru_gates(s, row, panel, sum);
-    } else if (u == GRU_CANDIDATE) {
-        update_gru_candidate(s, row, panel, sum);
-    } else {
-        store_output(s, row, panel, v_activate(s->candidate, sum[0]));
+CONSTANT_INLINE void store_sums(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const update u) {
+    real *out = at(s->out, s->out_stride, row) + panel * s->part->panel_stride;
+    UNROLL
+    for (int g = 0; g < gates_of(u); g++)
+        v_store(out + g * s->part->gate_stride, sum[g]);
+}
+
+/* The update of MR rows x NP panels. All cell states of an LSTM come before its outputs: what one row waits for in the
+ * long chain from gates to output is filled with work on the others. */
+CONSTANT_INLINE void finish(const lf_step *s, const int64_t *row, int64_t panel, vec *sum, const int MR, const int NP,
+                            const update u, const int USUAL) {
+    const int S = sums_of(u);
+    if (u == LSTM) {
+        ONE_BY_ONE
+        for (int i = 0; i < MR * NP; i++)
+            update_lstm_cell(s, row[i / NP], panel + i % NP, sum + i * S, USUAL);
     }
+    ONE_BY_ONE
+    for (int i = 0; i < MR * NP; i++) {
+        if (u == LSTM)
+            update_lstm(s, row[i / NP], panel + i % NP, sum + i * S, USUAL);
+        else if (u == GRU)
+            update_gru(s, row[i / NP], panel + i % NP, sum + i * S, USUAL);
+        else if (u == GRU_GATES)
+            update_gru_gates(s, row[i / NP], panel + i % NP, sum + i * S, USUAL);
+        else if (u == GRU_CANDIDATE)
+            update_gru_candidate(s, row[i / NP], panel + i % NP, sum + i * S, USUAL);
+        else
+            store_output(s, row[i / NP], panel + i % NP, candidate(s, sum[i * S], USUAL));
+    }
+}
+
+/* Out of line: one copy for every kernel of the unit. */
+static __attribute__((noinline)) void finish_by_calls(const lf_step *s, const int64_t *row, int64_t panel, vec *sum,
+                                                      int MR, int NP, update u) {
+    finish(s, row, panel, sum, MR, NP, u, 0);
 }
 
 /* How far ahead of the sums a tile of several rows fetches its weights, in numbers. One row reads them at the speed of
@@ -180,9 +201,15 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
     UNROLL
     for (int i = 0; i < MR * NP * S; i++)
         ready[i] = sum[i];
-    _Pragma("GCC unroll 1")
-    for (int i = 0; i < MR * NP; i++)
-        finish(s, row[i / NP], panel + i % NP, ready + i * S, u);
+    if (s->out) {
+        ONE_BY_ONE
+        for (int i = 0; i < MR * NP; i++)
+            store_sums(s, row[i / NP], panel + i % NP, ready + i * S, u);
+    } else if (is_usual(s, u)) {
+        finish(s, row, panel, ready, MR, NP, u, 1);
+    } else {
+        finish_by_calls(s, row, panel, ready, MR, NP, u);
+    }
 }
 
 CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel, int rows, const int NP,

@@ -5,7 +5,7 @@
 #include <immintrin.h>
 
 #define ISA_NAME "avx2"
-enum { MR_MAX = 3, ACCUMULATORS = 12 };
+enum { MR_MAX = 3, ACCUMULATORS = 12, HAS_FMA = 1 };
 
 #ifdef LF_REAL_IS_DOUBLE
 
@@ -35,6 +35,7 @@ static inline vec v_if_negative(vec x, vec a, vec b) {
 
 typedef float real;
 typedef __m256 vec;
+typedef __m256i ivec;
 enum { LANES = 8 };
 
 static inline vec v_load(const real *p) { return _mm256_loadu_ps(p); }
@@ -61,5 +62,8 @@ static inline vec v_pow2(vec shifted) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
 }
+/* The exponent and the first bit behind it, counted from 0 at 2: 8 numbers for a in [2, 32) */
+static inline ivec v_leading_bits(vec a) { return _mm256_srli_epi32(_mm256_castps_si256(a), 22); }
+static inline vec v_lookup(const real table[8], ivec i) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), i); }
 
 #endif

@@ -5,7 +5,7 @@
 #include <immintrin.h>
 
 #define ISA_NAME "avx512"
-enum { MR_MAX = 6, ACCUMULATORS = 24 };
+enum { MR_MAX = 6, ACCUMULATORS = 24, HAS_FMA = 1 };
 
 #ifdef LF_REAL_IS_DOUBLE
 
@@ -32,6 +32,7 @@ static inline vec v_if_negative(vec x, vec a, vec b) {
 
 typedef float real;
 typedef __m512 vec;
+typedef __m512i ivec;
 enum { LANES = 16 };
 
 static inline vec v_load(const real *p) { return _mm512_loadu_ps(p); }
@@ -54,6 +55,11 @@ static inline vec v_copysign(vec a, vec sign) { return _mm512_or_ps(a, _mm512_an
 static inline vec v_pow2(vec shifted) {
     const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)));
+}
+/* The exponent and the first bit behind it, counted from 0 at 2: 8 numbers for a in [2, 32) */
+static inline ivec v_leading_bits(vec a) { return _mm512_srli_epi32(_mm512_castps_si512(a), 22); }
+static inline vec v_lookup(const real table[8], ivec i) {
+    return _mm512_permutexvar_ps(i, _mm512_zextps256_ps512(_mm256_loadu_ps(table)));
 }
 
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define ISA_NAME "generic"
-enum { MR_MAX = 3, ACCUMULATORS = 12 };
+enum { MR_MAX = 3, ACCUMULATORS = 12, HAS_FMA = 0 };
 
 #ifdef LF_REAL_IS_DOUBLE
 
@@ -20,15 +20,18 @@ static inline vec v_set1(real a) { return (vec){a, a}; }
 typedef float real;
 typedef float vec __attribute__((vector_size(16)));
 typedef int32_t mask __attribute__((vector_size(16)));
+typedef uint32_t ivec __attribute__((vector_size(16)));
 enum { LANES = 4 };
 
 static inline vec v_set1(real a) { return (vec){a, a, a, a}; }
 static inline vec v_abs(vec a) { return (vec)((mask)a & 0x7fffffff); }
 static inline vec v_copysign(vec a, vec sign) { return (vec)((mask)a | ((mask)sign & (mask)v_set1(-0.0f))); }
 /* 2^n from the bits of n + 1.5 * 2^23 */
-static inline vec v_pow2(vec shifted) {
-    typedef uint32_t bits __attribute__((vector_size(16)));
-    return (vec)(((bits)shifted << 23) + 0x3f800000u);
+static inline vec v_pow2(vec shifted) { return (vec)(((ivec)shifted << 23) + 0x3f800000u); }
+/* The exponent and the first bit behind it, counted from 0 at 2: 8 numbers for a in [2, 32) */
+static inline ivec v_leading_bits(vec a) { return (ivec)a >> 22; }
+static inline vec v_lookup(const real table[8], ivec i) {
+    return (vec){table[i[0] & 7], table[i[1] & 7], table[i[2] & 7], table[i[3] & 7]};
 }
 
 #endif

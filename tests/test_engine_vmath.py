@@ -1,7 +1,6 @@
-"""tanh and sigmoid of the float32 kernels against float64, in units of the last place, over the whole line of floats.
+"""tanh and sigmoid of the float32 kernels: a sample of all floats and every special one, against float64.
 
-Every 1021st float is tried here (a prime, so that the sample meets every kind of mantissa), and every special value.
-`python tests/test_engine_vmath.py` tries all 2**32, on each instruction set; it takes ten minutes.
+``make sweep`` tries all 2**32.
 """
 
 from __future__ import annotations
@@ -9,62 +8,52 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import bits
+from sweep_activations import BOUND, errors, exact, floats, sweep
 
-from lstm_fast import _engine, reference
+from lstm_fast import _engine
 from lstm_fast.spec import SIGMOID, TANH, Activation
 
-#: The largest errors found over all floats and instruction sets, 2.606 and 2.402 ulp, rounded up.
-BOUND = {"tanh": 2.7, "sigmoid": 2.5}
+#: A prime, so that the sample meets every kind of mantissa.
+STRIDE = 199
 
-STRIDE = 1021
-SMALLEST_NORMAL = np.float64(np.finfo(np.float32).tiny)
 
-SPECIAL = np.array(
-    [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754942e-38, -1.1754942e-38, 1.1754944e-38]
-    + [sign * x for sign in (1, -1) for x in (3.4028235e38, 10, 9.999999, 16.6, 87.33654, 87.33655, 88, 88.00001, 104)],
-    np.float32,
+def around(values, floats_each_side: int = 20) -> np.ndarray:
+    """The floats next to ``values``, and their negatives."""
+    places = np.asarray(values, np.float32).view(np.int32)[:, None] + np.arange(-floats_each_side, floats_each_side + 1)
+    found = places.ravel().astype(np.int32).view(np.float32)
+    return np.concatenate([found, -found])
+
+
+#: Zeros, infinities, NaN, subnormals; where the kernels go from one reduction to the next or stop, and results get
+#: subnormal, reach 1 or vanish.
+SPECIAL = np.concatenate(
+    [
+        np.array([0, np.inf, np.nan, 1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38], np.float32),
+        -np.array([0, np.inf, np.nan, 1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38], np.float32),
+        around((np.arange(129) + 0.5) * np.log(2)),
+        around((np.array([3, 4, 6, 8, 12, 16, 24]) - 2) / 3.25),
+        around([9.010913, 9.23, 16.635532, 17.328680, 20, 87.33654, 87.33655, 88, 88.37626, 88.72284, 89, 103.97208]),
+    ]
 )
 
 
-def floats(start: int, stop: int, step: int = 1) -> np.ndarray:
-    """The floats whose bits are ``range(start, stop, step)``."""
-    return np.arange(start, stop, step, dtype=np.int64).astype(np.uint32).view(np.float32)
-
-
-def errors(activation: Activation, x: np.ndarray, isa: str) -> np.ndarray:
-    """Ulps between the kernel and float64. A subnormal result may be zero instead, as it is with FTZ."""
-    got = _engine.activate(activation, x, isa).astype(np.float64)
-    with np.errstate(all="ignore"):
-        exact = reference.activate(activation, x.astype(np.float64))
-        exponent = np.frexp(np.maximum(np.abs(exact), SMALLEST_NORMAL))[1]
-        error = np.abs(got - exact) / np.ldexp(1.0, exponent - 24)
-    error[(got == 0) & (np.abs(exact) < SMALLEST_NORMAL)] = 0
-    error[np.isnan(got) & np.isnan(exact)] = 0
-    error[np.isnan(got) != np.isnan(exact)] = np.inf
-    return error
-
-
-def largest(activation: Activation, isa: str, step: int = 1) -> tuple[float, float]:
-    """The largest error over every ``step``-th float, in ulps, and where it is."""
-    found = (0.0, 0.0)
-    chunk = step << 20
-    for start in range(0, 2**32, chunk):
-        x = floats(start, min(start + chunk, 2**32), step)
-        error = errors(activation, x, isa)
-        at = int(np.argmax(error))
-        found = max(found, (float(error[at]), float(x[at])))
-    return found
-
-
 @pytest.mark.parametrize("activation", [TANH, SIGMOID], ids=str)
-def test_error_over_all_floats(activation, isa):
-    error, at = largest(activation, isa, STRIDE)
-    assert error <= BOUND[activation.name], f"{error} ulp at {at}"
+def test_a_sample_of_all_floats_is_within_bounds_and_the_same_wherever_there_is_fma(activation):
+    found, differing = sweep(activation, _engine.available()["isas"], STRIDE)
+    assert {isa: worst for isa, worst in found.items() if worst.error > BOUND} == {}
+    assert differing == 0
 
 
 @pytest.mark.parametrize("activation", [TANH, SIGMOID], ids=str)
 def test_special_values(activation, isa):
-    assert errors(activation, SPECIAL, isa).max() <= BOUND[activation.name]
+    error = errors(_engine.activate(activation, SPECIAL, isa), exact(activation, SPECIAL))
+    assert error.max() <= BOUND, f"{error.max()} ulp at {SPECIAL[np.argmax(error)]!r}"
+
+
+@pytest.mark.parametrize("activation", [TANH, SIGMOID], ids=str)
+def test_special_values_have_the_same_bits_wherever_there_is_fma(activation):
+    fused = [isa for isa in _engine.available()["isas"] if isa != "generic"]
+    assert len({str(bits(_engine.activate(activation, SPECIAL, isa))) for isa in fused}) <= 1
 
 
 def test_limits(isa):
@@ -101,10 +90,3 @@ def test_a_value_does_not_depend_on_its_place(isa):
         for length in range(37):
             assert bits(_engine.activate(activation, x[:length], isa)) == bits(whole[:length])
             assert bits(_engine.activate(activation, x[length:], isa)) == bits(whole[length:])
-
-
-if __name__ == "__main__":
-    for name in _engine.available()["isas"]:
-        for function in (TANH, SIGMOID):
-            worst, where = largest(function, name)
-            print(f"{name:8} {function!s:8} {worst:.4f} ulp at {where!r}", flush=True)
