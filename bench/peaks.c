@@ -23,9 +23,12 @@ static float sum(const vec *chains) {
     return total;
 }
 
-/* count multiply-adds, a multiple of 192, all in registers. */
+/* count multiply-adds, a multiple of 192, all in registers. The chains begin with different numbers, for of equal ones a
+ * compiler would keep a single one. */
 float multiply_add(size_t count, float factor, float addend) {
-    vec chains[CHAINS] = {{0}};
+    vec chains[CHAINS];
+    for (int i = 0; i < CHAINS; i++)
+        chains[i] = (vec){0} + (float)i;
     const vec a = factor - (vec){0}, b = addend - (vec){0};
     for (size_t done = 0; done < count; done += CHAINS * LANES) {
 #pragma GCC unroll 12
