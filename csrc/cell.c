@@ -5,7 +5,7 @@
 
 /* The input is summed inside the step, not in a pass of its own, where it is this narrow, or where the rows fill the
  * tiles anyway and its weights are not so large that reading them at every step costs more than the pass. */
-enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 8 << 20 };
+enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 2 << 20 };
 
 /* A cell at work on one block: what stays the same from step to step, and the arguments of each part's step. */
 typedef struct {

@@ -132,17 +132,28 @@ static __attribute__((noinline)) void finish_by_calls(const lf_step *s, const in
  * the cache that holds them, and only loses by asking for more. */
 enum { AHEAD = 2048 / sizeof(real) };
 
-/* sum[m][p][a] += operand[m][k] * w[panel + p][k][a] for all k; `last` is the sum that takes the last gate. */
-CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const void *weights, int64_t panel,
-                                const int MR, const int NP, const int G, const int S, const int last) {
-    const int64_t panel_size = terms * G * LANES;
-    const real *w = (const real *)weights + panel * panel_size;
+/* Weights beyond this many bytes come from the third-level cache, at every step. */
+enum { UNCACHED = 2 << 20 };
+
+/* The panels that come after these, so many further on, or 0 for none. Each of the tiles above these panels fetches its
+ * share of them into the second-level cache: the first tile over a panel would otherwise wait for most of it. */
+typedef struct {
+    int64_t panels, tile, tiles;
+} coming;
+
+CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int64_t terms, const real *w,
+                                      int64_t panel_size, const char *next, int64_t next_step, const int FETCH,
+                                      const int MR, const int NP, const int G, const int S, const int last) {
     for (int64_t k = 0; k < terms; k++, w += G * LANES) {
         vec value[MR_MAX];
         if (MR > 1) {
             UNROLL
             for (int i = 0; i < NP * G; i++)
                 __builtin_prefetch(w + i / G * panel_size + i % G * LANES + AHEAD);
+        }
+        if (FETCH) {
+            __builtin_prefetch(next, 0, 2);
+            next += next_step;
         }
         UNROLL
         for (int m = 0; m < MR; m++)
@@ -161,7 +172,22 @@ CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t te
     }
 }
 
-CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const int MR, const int NP, const update u) {
+/* sum[m][p][a] += operand[m][k] * w[panel + p][k][a] for all k; `last` is the sum that takes the last gate. */
+CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const void *weights, int64_t panel,
+                                const coming *c, const int MR, const int NP, const int G, const int S, const int last) {
+    const int64_t panel_size = terms * G * LANES;
+    const real *w = (const real *)weights + panel * panel_size;
+    if (MR > 1 && c->panels) {
+        const int64_t bytes = NP * G * LANES * (int64_t)sizeof(real);
+        const char *next = (const char *)(w + c->panels * panel_size) + bytes * terms * c->tile / c->tiles;
+        accumulate_terms(sum, operand, terms, w, panel_size, next, bytes / c->tiles, 1, MR, NP, G, S, last);
+    } else {
+        accumulate_terms(sum, operand, terms, w, panel_size, NULL, 0, 0, MR, NP, G, S, last);
+    }
+}
+
+CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const coming *c, const int MR, const int NP,
+                          const update u) {
     const lf_part *part = s->part;
     const int G = gates_of(u), S = sums_of(u);
     int64_t row[MR_MAX];
@@ -183,7 +209,7 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = (const real *)s->x[row[m]];
-        accumulate(sum, operand, part->inputs, part->w_x, panel, MR, NP, G, S, G - 1);
+        accumulate(sum, operand, part->inputs, part->w_x, panel, c, MR, NP, G, S, G - 1);
     }
     if (u == GRU) { /* only now: more sums through the loop above would not fit the registers */
         UNROLL
@@ -194,7 +220,7 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = at(s->h, s->h_stride, row[m]);
-        accumulate(sum, operand, part->recurrent, part->w_h, panel, MR, NP, G, S, S - 1);
+        accumulate(sum, operand, part->recurrent, part->w_h, panel, c, MR, NP, G, S, S - 1);
     }
     /* A copy with a run-time index, so that `sum` itself stays in registers through the loops above. */
     vec ready[ACCUMULATORS];
@@ -212,41 +238,49 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
     }
 }
 
-CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel, int rows, const int NP,
-                                  const update u) {
+CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel, const coming *c, int rows,
+                                  const int NP, const update u) {
     switch (rows) {
     case 2:
-        tile(s, first, panel, 2, NP, u);
+        tile(s, first, panel, c, 2, NP, u);
         break;
     case 3:
-        tile(s, first, panel, 3, NP, u);
+        tile(s, first, panel, c, 3, NP, u);
         break;
     case 4:
         if (MR_MAX >= 4)
-            tile(s, first, panel, 4, NP, u);
+            tile(s, first, panel, c, 4, NP, u);
         break;
     case 5:
         if (MR_MAX >= 5)
-            tile(s, first, panel, 5, NP, u);
+            tile(s, first, panel, c, 5, NP, u);
         break;
     case 6:
         if (MR_MAX >= 6)
-            tile(s, first, panel, 6, NP, u);
+            tile(s, first, panel, c, 6, NP, u);
         break;
     }
+}
+
+static int64_t panels_to_come(const lf_step *s, int64_t panel, int NP) {
+    const int64_t terms = (s->x ? s->part->inputs : 0) + (s->h ? s->part->recurrent : 0);
+    const int64_t next = s->descending ? panel - NP : panel + NP;
+    const int exist = next >= s->first_panel && next + NP <= s->last_panel;
+    return exist && s->part->columns * terms * (int64_t)sizeof(real) > UNCACHED ? next - panel : 0;
 }
 
 /* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */
 CONSTANT_INLINE void over_rows(const lf_step *s, int64_t panel, const int SINGLE, const int NP, const update u) {
     if (SINGLE) {
-        tile(s, 0, panel, 1, NP, u);
+        tile(s, 0, panel, NULL, 1, NP, u);
         return;
     }
     const int64_t tiles = (s->n + MR_MAX - 1) / MR_MAX;
     int64_t first = 0;
-    for (int64_t i = 0; i < tiles; i++) {
-        const int rows = (int)((s->n - first + tiles - i - 1) / (tiles - i));
-        tile_of_rows(s, first, panel, rows, NP, u);
+    coming c = {tiles > 1 ? panels_to_come(s, panel, NP) : 0, 0, tiles};
+    for (; c.tile < tiles; c.tile++) {
+        const int rows = (int)((s->n - first + tiles - c.tile - 1) / (tiles - c.tile));
+        tile_of_rows(s, first, panel, &c, rows, NP, u);
         first += rows;
     }
 }
@@ -273,12 +307,12 @@ CONSTANT_INLINE void sweep(const lf_step *s, const int SINGLE, const int MOST, c
 enum { STREAMED = 64 * 1024 };
 
 /* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. Weights out of
- * the second-level cache arrive no faster than 4 accumulators take them, and fastest as one stream. */
+ * the second-level cache arrive no faster than 4 accumulators of 64 bytes take them, and fastest as one stream. */
 CONSTANT_INLINE void step(const lf_step *s, const update u) {
     const int64_t weights = s->part->columns * s->part->recurrent * (int64_t)sizeof(real);
     if (s->n > 1)
         sweep(s, 0, 4 / sums_of(u), u);
-    else if (gates_of(u) == 4 && weights >= STREAMED)
+    else if (gates_of(u) == 4 && sizeof(vec) == 64 && weights >= STREAMED)
         sweep(s, 1, 1, u);
     else
         sweep(s, 1, 8 / sums_of(u), u);

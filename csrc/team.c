@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 enum {
-    SPIN = 100 * 1000,      /* nanoseconds: a sleeper takes about as long to wake */
-    ALONE = 5 * 1000,       /* of them, before it gives way */
-    NAP = 5 * 1000 * 1000,  /* between two calls of waiting(), and at a meeting */
-    LOOKS = 16,             /* at a word, between two at the clock */
-    FOREVER = INT_MAX       /* of a futex */
+    SPIN = 100 * 1000,     /* nanoseconds: a sleeper takes about as long to wake */
+    ALONE = 5 * 1000,      /* of them, before it gives way */
+    NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
+    LOOKS = 16,            /* at a word, between two at the clock */
+    FOREVER = INT_MAX      /* of a futex */
 };
 
 enum { IDLE, OFFERED, JOINED, RUNNING };
@@ -106,8 +106,8 @@ void lf_gang_init(lf_gang *gang, int size) {
         gang->member[i].arrivals = 0;
 }
 
-/* No fence between telling and looking for sleepers, for it would cost as much as all the rest: who falls asleep at that
- * very moment is missed, and finds out after its nap. */
+/* No fence between telling and looking for sleepers, for it would cost as much as all the rest: who falls asleep at
+ * that very moment is missed, and finds out after its nap. */
 void lf_gang_sync(lf_gang *gang, int member) {
     if (gang->size == 1)
         return;
