@@ -33,8 +33,14 @@ BOTH_WAYS = network(
 
 #: With fused multiply-adds, and without.
 RECORDED = {
-    "stream": ("", ""),
-    "both ways": ("", ""),
+    "stream": (
+        "1ae9772e0c93a1f3682dd8630c0510ae9baa41442a1cb4ae647e41ba33f1bb30",
+        "cadcda157e9f468dc2e02c5f695db7689fbe3a3507eee0efa1ca3344fedd3167",
+    ),
+    "both ways": (
+        "b9cca00cad880b66922af20173b2b6207eb57a4083c7974e9a92bd1ff8d0ddb2",
+        "07d4d89691b747b599e5cac844bacbe86e4812fa98281f76c54c1d8fd9f1c71c",
+    ),
 }
 
 
