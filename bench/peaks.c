@@ -23,8 +23,8 @@ static float sum(const vec *chains) {
     return total;
 }
 
-/* count multiply-adds, a multiple of 192, all in registers. The chains begin with different numbers, for of equal ones a
- * compiler would keep a single one. */
+/* count multiply-adds, a multiple of 192, all in registers. The chains begin with different numbers, for of equal ones
+ * a compiler would keep a single one. */
 float multiply_add(size_t count, float factor, float addend) {
     vec chains[CHAINS];
     for (int i = 0; i < CHAINS; i++)
