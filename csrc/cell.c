@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-/* The input is summed inside the step, not in a pass of its own, where it is this narrow, or where the rows fill the
- * tiles anyway and its weights are not so large that reading them at every step costs more than the pass. */
-enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 2 << 20 };
+/* The input is summed inside the step, not in a pass of its own, where it is this narrow, or where there are rows
+ * enough to fill the tiles anyway and so many to its weights that reading these at every step costs less than the pass.
+ */
+enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 64 * 1024 };
 
 /* A cell at work on one block: what stays the same from step to step, and the arguments of each part's step. */
 typedef struct {
@@ -215,7 +216,7 @@ static void run_parts(cell_run *r) {
 
 static int folds(const cell_run *r) {
     const int64_t bytes = r->cell->hoisted * r->cell->input_size * r->s->plan->kernels->item_size;
-    return r->cell->input_size <= FOLDED_FEATURES || (r->s->rows >= FOLDED_ROWS && bytes <= FOLDED_BYTES);
+    return r->cell->input_size <= FOLDED_FEATURES || (r->s->rows >= FOLDED_ROWS && bytes <= r->s->rows * FOLDED_BYTES);
 }
 
 void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_view *y, int64_t begin, int64_t steps,

@@ -132,8 +132,8 @@ static __attribute__((noinline)) void finish_by_calls(const lf_step *s, const in
  * the cache that holds them, and only loses by asking for more. */
 enum { AHEAD = 2048 / sizeof(real) };
 
-/* Weights beyond this many bytes come from the third-level cache, at every step. */
-enum { UNCACHED = 2 << 20 };
+/* Weights beyond this many bytes come from the third-level cache at every step: what remains of 2 MiB of the second. */
+enum { UNCACHED = 7 << 18 };
 
 /* The panels that come after these, so many further on, or 0 for none. Each of the tiles above these panels fetches its
  * share of them into the second-level cache: the first tile over a panel would otherwise wait for most of it. */
