@@ -198,6 +198,14 @@ static void hold_inactive_rows(const cell_run *r, int64_t t) {
     }
 }
 
+/* What other members have just written comes from their caches: all of it at once, not line by line as the sums go on.
+ */
+static void fetch_outputs(const cell_run *r) {
+    const int64_t size = r->s->gang->size > 1 ? r->s->rows * r->state->h_stride : 0;
+    for (int64_t at = 0; at < size; at += LF_ALIGN)
+        __builtin_prefetch((const char *)r->state->h + at);
+}
+
 static void run_parts(cell_run *r) {
     lf_cell_state *state = r->state;
     const int two = r->cell->num_parts == 2;
@@ -238,6 +246,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
         point_at_step(&r, t);
         if (r.ragged)
             list_active_rows(&r, begin + t);
+        fetch_outputs(&r);
         if (r.parts[0].n)
             run_parts(&r);
         if (r.ragged && s->member == 0)

@@ -1,9 +1,10 @@
 /* split.c - how a call is divided among threads, and the memory this takes. */
 #include "slice.h"
 
-/* By whole tiles of rows where every thread gets several: nobody waits for anybody. By units below that: every thread
- * keeps its panels in its own cache, and all meet after every step. */
-enum { ROWS_EACH = 24 };
+/* By rows where every thread gets this many: nobody waits for anybody. By units below that, and also below ENOUGH_ROWS
+ * where weights exceed a second-level cache: every thread keeps its share of them in its own, and all meet after every
+ * step. */
+enum { SOME_ROWS = 8, ENOUGH_ROWS = 24, CACHED = 7 << 18 };
 
 /* In clock cycles, estimated: a step worth meeting after, and a call worth calling others for. */
 static const double LEAST_STEP = 2500, LEAST_CALL = 25000;
@@ -19,12 +20,18 @@ static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
     return rows < plan->rows_at_once ? rows : plan->rows_at_once;
 }
 
+static int divides_units(const lf_plan *plan, int64_t batch, int threads) {
+    const int64_t terms = plan->recurrent_work / plan->num_cells;
+    const int cached = terms * plan->kernels->item_size <= CACHED;
+    return cycles(plan, terms, batch) >= LEAST_STEP && batch < threads * (cached ? SOME_ROWS : ENOUGH_ROWS);
+}
+
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
     const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
     const double call = cycles(plan, plan->work, batch) * (double)time;
     const int worthwhile = threads > 1 && call >= LEAST_CALL;
-    split->by_units = worthwhile && plan->backend == LF_PACKED && plan->num_cells && batch < ROWS_EACH * threads &&
-                      cycles(plan, plan->recurrent_work / plan->num_cells, batch) >= LEAST_STEP;
+    split->by_units =
+        worthwhile && plan->backend == LF_PACKED && plan->num_cells && divides_units(plan, batch, threads);
     split->slices = split->by_units || !worthwhile || batch < 1 ? 1 : batch < threads ? batch : threads;
     split->members = split->by_units ? threads : (int)split->slices;
     split->most_rows = most_rows(plan, batch, split->slices);

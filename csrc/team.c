@@ -19,7 +19,7 @@
 
 enum {
     SPIN = 100 * 1000,     /* nanoseconds: a sleeper takes about as long to wake */
-    ALONE = 5 * 1000,      /* of them, before it gives way */
+    ALONE = 2 * 1000,      /* of them, before it gives way */
     NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,            /* at a word, between two at the clock */
     FOREVER = INT_MAX      /* of a futex */
