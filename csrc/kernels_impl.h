@@ -7,6 +7,8 @@
 #include "lf_impl.h"
 #include "vmath_impl.h"
 
+#include "elementwise_impl.h"
+
 _Static_assert(MR_MAX >= 3 && MR_MAX <= 6, "tile_of_rows has cases for these heights");
 _Static_assert(ACCUMULATORS >= 4 * MR_MAX && ACCUMULATORS >= 8, "a tile's sums must fit");
 
@@ -323,57 +325,6 @@ static void step_gru(const lf_step *s) { step(s, GRU); }
 static void step_gru_gates(const lf_step *s) { step(s, GRU_GATES); }
 static void step_gru_candidate(const lf_step *s) { step(s, GRU_CANDIDATE); }
 static void step_rnn(const lf_step *s) { step(s, RNN); }
-
-static void activate(lf_activation activation, int64_t n, void *x) {
-    real *value = x;
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        v_store(value + i, v_activate(activation, v_load(value + i)));
-    if (i < n) {
-        real tail[LANES] = {0};
-        for (int64_t k = i; k < n; k++)
-            tail[k - i] = value[k];
-        v_store_n(value + i, v_activate(activation, v_load(tail)), (int)(n - i));
-    }
-}
-
-#ifdef LF_REAL_IS_DOUBLE
-static void exp_of_nonpositives(int64_t n, real *x) {
-    for (int64_t i = 0; i < n; i++)
-        x[i] = exp(x[i]);
-}
-#else
-static void exp_of_nonpositives(int64_t n, real *x) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        real lane[LANES] = {0};
-        const int valid = n - i < LANES ? (int)(n - i) : LANES;
-        memcpy(lane, x + i, (size_t)valid * sizeof(real));
-        v_store_n(x + i, v_exp_of_nonpositive(v_load(lane)), valid);
-    }
-}
-#endif
-
-/* Shifted by the largest value; the sum runs in double and in index order on every ISA. A NaN reaches every output. */
-static void softmax(int64_t n, int log_of_it, void *x, void *scratch) {
-    real *value = x, *e = scratch;
-    real largest = value[0];
-    for (int64_t i = 1; i < n; i++)
-        largest = value[i] > largest ? value[i] : largest;
-    for (int64_t i = 0; i < n; i++)
-        e[i] = value[i] -= largest;
-    exp_of_nonpositives(n, e);
-    double total = 0;
-    for (int64_t i = 0; i < n; i++)
-        total += e[i];
-    if (log_of_it) {
-        const double log_total = log(total);
-        for (int64_t i = 0; i < n; i++)
-            value[i] = (real)(value[i] - log_total);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            value[i] = (real)(e[i] / total);
-    }
-}
 
 const lf_kernels TABLE = {
     .isa = ISA_NAME,
