@@ -21,6 +21,10 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
 /* stateless.c: any other node; x and y start at `begin`. */
 void lf_run_stateless(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t begin, int64_t steps);
 
+/* run.c: nodes first .. last, none of which looks back, on steps [begin, begin + steps); `from` and `to` start at
+ * `begin`. */
+void lf_run_layers(lf_slice *s, int64_t first, int64_t last, lf_view from, lf_view to, int64_t begin, int64_t steps);
+
 /* run.c: all stages, from x into y. */
 void lf_run_stages(lf_slice *s, lf_view x, lf_view y);
 

@@ -105,6 +105,7 @@ typedef struct {
     int num_directions, reverse, return_sequences, repeat_masked;
     int64_t first_cell; /* index of cells[0] among all cells of the plan: its place in lf_call.states */
     lf_cell_plan cells[2];
+    int64_t input_work, recurrent_work; /* multiply-adds of a step of one row: with x, with h */
 } lf_node;
 
 /* Whether a node needs the end of a sequence before its beginning is done. */
@@ -121,8 +122,7 @@ struct lf_plan {
     lf_backend backend;
     const lf_kernels *kernels;
     int64_t num_nodes, num_stages, num_cells;
-    int64_t rows_at_once;         /* of a batch: bounds the memory of a call, and the time between two polls */
-    int64_t work, recurrent_work; /* multiply-adds of a step of one row, through all layers; those with h among them */
+    int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
     int makes_mask, two_directions;
     lf_node *nodes;
     lf_stage *stages;

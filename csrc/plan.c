@@ -148,6 +148,7 @@ static void plan_stages(lf_plan *plan) {
         if (opens)
             plan->stages[plan->num_stages++] = (lf_stage){i, i, collapsed};
         plan->stages[plan->num_stages - 1].last = i;
+        plan->two_directions |= node->num_directions == 2;
         collapsed |= collapses(node);
     }
 }
@@ -165,24 +166,21 @@ static int chain_is_sound(const lf_layer *layers, int64_t n) {
     return n > 0;
 }
 
-static int64_t part_work(const lf_part *part) { return part->columns * (part->inputs + part->recurrent); }
-
-static int64_t cell_work(const lf_cell_plan *cell) { return part_work(&cell->parts[0]) + part_work(&cell->parts[1]); }
-
-static int64_t recurrent_work(const lf_cell_plan *cell) {
-    const lf_part *p = cell->parts;
-    return p[0].columns * p[0].recurrent + p[1].columns * p[1].recurrent;
+static void add_work(lf_node *node, const lf_part *part) {
+    node->input_work += part->columns * part->inputs;
+    node->recurrent_work += part->columns * part->recurrent;
 }
 
 static void count_work(lf_plan *plan) {
     int64_t most = 1;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
-        const lf_node *node = &plan->nodes[i];
-        const int64_t work = part_work(&node->part) + cell_work(&node->cells[0]);
+        lf_node *node = &plan->nodes[i];
+        add_work(node, &node->part);
+        for (int d = 0; d < node->num_directions; d++)
+            for (int p = 0; p < node->cells[d].num_parts; p++)
+                add_work(node, &node->cells[d].parts[p]);
+        const int64_t work = (node->input_work + node->recurrent_work) / (node->num_directions == 2 ? 2 : 1);
         most = work > most ? work : most;
-        plan->work += work + cell_work(&node->cells[1]);
-        plan->recurrent_work += recurrent_work(&node->cells[0]) + recurrent_work(&node->cells[1]);
-        plan->two_directions |= node->num_directions == 2;
     }
     const int64_t rows = STEP_WORK / most;
     plan->rows_at_once = rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;

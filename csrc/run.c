@@ -1,12 +1,8 @@
 /* run.c - a slice through the network: stages, blocks of time, directions. No instruction set, no number type. */
 #include "layers.h"
+#include "pipeline.h"
 
 #include <string.h>
-
-static lf_view shifted(lf_view view, int64_t steps) {
-    view.data += steps * view.time_stride;
-    return view;
-}
 
 static lf_view block_buffer(const lf_slice *s, int64_t turn, int64_t features) {
     const int64_t row = features * s->plan->kernels->item_size;
@@ -18,18 +14,16 @@ static lf_view stage_buffer(const lf_slice *s, int64_t turn, int64_t features, i
     return (lf_view){s->w.stage[turn & 1], step * time, step};
 }
 
-/* The layers of a stage on steps [begin, begin + steps). */
-static void run_block(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y, int64_t begin, int64_t steps) {
-    lf_view from = shifted(x, begin);
-    for (int64_t i = stage->first; i <= stage->last; i++) {
+void lf_run_layers(lf_slice *s, int64_t first, int64_t last, lf_view from, lf_view to, int64_t begin, int64_t steps) {
+    for (int64_t i = first; i <= last; i++) {
         const lf_node *node = &s->plan->nodes[i];
         const int writes = node->kind != LF_RECURRENT || node->return_sequences;
-        lf_view to = i == stage->last ? shifted(y, begin) : block_buffer(s, i, node->output_size);
+        const lf_view out = i == last ? to : block_buffer(s, i, node->output_size);
         if (node->kind == LF_RECURRENT)
-            lf_run_cell(s, node, 0, from, writes ? &to : NULL, begin, steps, 0);
+            lf_run_cell(s, node, 0, from, writes ? &out : NULL, begin, steps, 0);
         else
-            lf_run_stateless(s, node, from, to, begin, steps);
-        from = to;
+            lf_run_stateless(s, node, from, out, begin, steps);
+        from = out;
     }
 }
 
@@ -39,8 +33,8 @@ static void run_direction(lf_slice *s, const lf_node *node, int d, lf_view x, lf
     for (int64_t done = 0; done < time && !lf_interrupted(s); done += s->w.block) {
         const int64_t steps = time - done < s->w.block ? time - done : s->w.block;
         const int64_t begin = backward ? time - done - steps : done;
-        lf_view block = shifted(y, begin);
-        lf_run_cell(s, node, d, shifted(x, begin), node->return_sequences ? &block : NULL, begin, steps, backward);
+        lf_view block = lf_shifted(y, begin);
+        lf_run_cell(s, node, d, lf_shifted(x, begin), node->return_sequences ? &block : NULL, begin, steps, backward);
     }
 }
 
@@ -83,10 +77,12 @@ static void run_stage(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y) 
     const int64_t time = stage->collapsed ? 1 : s->time;
     if (lf_looks_back(last))
         run_looking_back(s, last, x, y, time);
+    else if (s->w.links && lf_pipeline_gain(s->plan, stage, time, s->gang->size) > 1)
+        lf_run_pipeline(s, stage, x, y, time);
     else
         for (int64_t begin = 0; begin < time && !lf_interrupted(s); begin += s->w.block) {
             const int64_t steps = time - begin < s->w.block ? time - begin : s->w.block;
-            run_block(s, stage, x, y, begin, steps);
+            lf_run_layers(s, stage->first, stage->last, lf_shifted(x, begin), lf_shifted(y, begin), begin, steps);
         }
     if (last->kind == LF_RECURRENT && !last->return_sequences) {
         if (s->member == 0)

@@ -11,6 +11,11 @@ typedef struct {
     int64_t batch_stride, time_stride;
 } lf_view;
 
+static inline lf_view lf_shifted(lf_view view, int64_t steps) {
+    view.data += steps * view.time_stride;
+    return view;
+}
+
 /* How a call is divided: its rows into slices, or the units of its layers among members. */
 typedef struct {
     int by_units, members;

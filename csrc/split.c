@@ -1,18 +1,67 @@
-/* split.c - how a call is divided among threads, and the memory this takes. */
-#include "slice.h"
+/* split.c - how a call is divided among threads, by an estimate of what each way costs, and the memory this takes. */
+#include "pipeline.h"
 
-/* By rows where every thread gets this many: nobody waits for anybody. By units below that, and also below ENOUGH_ROWS
- * where weights exceed a second-level cache: every thread keeps its share of them in its own, and all meet after every
- * step. */
-enum { SOME_ROWS = 8, ENOUGH_ROWS = 24, CACHED = 7 << 18 };
+/* Clock cycles that a meeting after every step takes: to tell each other, and to get the outputs out of one another's
+ * caches. Below LEAST_CALL in all, calling others takes longer than it saves. */
+static const double MEETING = 1700, LEAST_CALL = 25000;
 
-/* In clock cycles, estimated: a step worth meeting after, and a call worth calling others for. */
-static const double LEAST_STEP = 2500, LEAST_CALL = 25000;
+/* A step cannot be shorter than its weights take to arrive: as long as the multiply-adds of so many rows, when they
+ * come from the second-level cache (48 bytes a cycle), and when they exceed CACHED bytes and come from the third (10).
+ */
+enum { CACHED = 7 << 18, CACHED_ROWS = 3, UNCACHED_ROWS = 13 };
 
-/* Of so many terms for each of `rows` rows. A single row is bound by the second-level cache, as if it were some three:
- * a vector of weights takes 4/3 cycles to arrive and half a cycle to use. */
-static double cycles(const lf_plan *plan, int64_t terms, int64_t rows) {
-    return (double)terms * (double)(rows < 3 ? 3 : rows) / (2 * plan->kernels->lanes);
+static double max(double a, double b) { return a > b ? a : b; }
+
+/* A step of a node for `rows` rows, divided by units among `share` threads. */
+static double node_cycles(const lf_plan *plan, const lf_node *node, double rows, int share) {
+    const int64_t bytes = node->recurrent_work * plan->kernels->item_size / share;
+    const double least = bytes > CACHED ? UNCACHED_ROWS : CACHED_ROWS;
+    const double terms = (double)node->recurrent_work * max(rows, least) + (double)node->input_work * rows;
+    return terms / (2 * plan->kernels->lanes) / share;
+}
+
+static double stage_cycles(const lf_plan *plan, const lf_stage *stage, double rows) {
+    double total = 0;
+    for (int64_t i = stage->first; i <= stage->last; i++)
+        total += node_cycles(plan, &plan->nodes[i], rows, 1);
+    return total;
+}
+
+/* A step by one thread. */
+static double alone(const lf_plan *plan, double rows) {
+    double total = 0;
+    for (int64_t i = 0; i < plan->num_stages; i++)
+        total += stage_cycles(plan, &plan->stages[i], rows);
+    return total;
+}
+
+/* A step of a node by a gang, whose halves take a direction each if there are two. */
+static double node_by_gang(const lf_plan *plan, const lf_node *node, double rows, int members) {
+    const int halves = node->num_directions == 2 && members % 2 == 0;
+    const int meetings = node->kind != LF_RECURRENT ? 0 : halves ? members > 2 : node->num_directions;
+    return node_cycles(plan, node, rows, members) + meetings * node->cells[0].num_parts * MEETING;
+}
+
+/* A stage by a gang whose members go through its layers one behind the other, 0 where that is not done. */
+static double stage_in_a_pipeline(const lf_plan *plan, const lf_stage *stage, double rows, int64_t time, int members) {
+    const double gain = lf_pipeline_gain(plan, stage, time, members);
+    return gain > 1 ? stage_cycles(plan, stage, rows) / gain : 0;
+}
+
+/* A step by a gang; whether any stage is done in a pipeline. */
+static double by_gang(const lf_plan *plan, double rows, int64_t time, int members, int *pipelined) {
+    double total = 0;
+    *pipelined = 0;
+    for (int64_t i = 0; i < plan->num_stages; i++) {
+        const lf_stage *stage = &plan->stages[i];
+        double units = 0;
+        for (int64_t n = stage->first; n <= stage->last; n++)
+            units += node_by_gang(plan, &plan->nodes[n], rows, members);
+        const double pipeline = stage_in_a_pipeline(plan, stage, rows, time, members);
+        *pipelined |= pipeline > 0 && pipeline < units;
+        total += pipeline > 0 && pipeline < units ? pipeline : units;
+    }
+    return total;
 }
 
 static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
@@ -20,23 +69,25 @@ static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
     return rows < plan->rows_at_once ? rows : plan->rows_at_once;
 }
 
-static int divides_units(const lf_plan *plan, int64_t batch, int threads) {
-    const int64_t terms = plan->recurrent_work / plan->num_cells;
-    const int cached = terms * plan->kernels->item_size <= CACHED;
-    return cycles(plan, terms, batch) >= LEAST_STEP && batch < threads * (cached ? SOME_ROWS : ENOUGH_ROWS);
-}
-
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
     const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
-    const double call = cycles(plan, plan->work, batch) * (double)time;
-    const int worthwhile = threads > 1 && call >= LEAST_CALL;
-    split->by_units =
-        worthwhile && plan->backend == LF_PACKED && plan->num_cells && divides_units(plan, batch, threads);
-    split->slices = split->by_units || !worthwhile || batch < 1 ? 1 : batch < threads ? batch : threads;
-    split->members = split->by_units ? threads : (int)split->slices;
+    const double rows = (double)batch, step = alone(plan, rows), call = step * (double)time;
+    *split = (lf_split){.members = 1, .slices = 1, .patience = call < 1e8 ? (int64_t)(call / 12) : (int64_t)1e8 / 12};
+    int pipelined = 0;
+    if (threads > 1 && call >= LEAST_CALL) {
+        const int64_t slices = batch < threads ? batch : threads;
+        const double by_rows = alone(plan, rows / (double)slices);
+        const double gang = plan->backend == LF_PACKED ? by_gang(plan, rows, time, threads, &pipelined) : step;
+        split->by_units = gang < by_rows && gang < 0.85 * step;
+        split->slices = split->by_units ? 1 : slices;
+        split->members = split->by_units ? threads : (int)slices;
+    }
     split->most_rows = most_rows(plan, batch, split->slices);
-    split->patience = call < 1e8 ? (int64_t)(call / 12) : (int64_t)1e8 / 12;
-    split->extent = (lf_extent){split->most_rows, split->most_rows, time, 0, split->by_units ? threads : 1};
+    split->extent = (lf_extent){.rows = split->most_rows,
+                                .most = split->most_rows,
+                                .time = time,
+                                .members = split->by_units ? threads : 1,
+                                .pipelined = split->by_units && pipelined};
 }
 
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split) {

@@ -7,6 +7,7 @@
  *   + n * B * (G H' of the widest cell + 2 F of the widest layer), the block's pre-activations and values
  *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
  *   + n * B * G H' once more where two gangs of threads take a direction each
+ *   + n * B * (G H' + 4 F) for each member of a pipeline of layers
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
  * and in bytes n * B * 16 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
  * masks. Without the last two nothing grows with T. */
@@ -14,7 +15,12 @@
 
 #include <string.h>
 
-enum { BLOCK_BYTES = 1024 * 1024, BLOCK_ROWS = 192 };
+enum { BLOCK_BYTES = 1024 * 1024, BLOCK_ROWS = 192, PIPELINE_BLOCKS = 12, LEAST_BLOCK = 12 };
+
+int64_t lf_pipeline_block(int64_t time) {
+    const int64_t steps = (time + PIPELINE_BLOCKS - 1) / PIPELINE_BLOCKS;
+    return steps > LEAST_BLOCK ? steps : LEAST_BLOCK;
+}
 
 static size_t widest_layer(const lf_plan *plan) {
     int64_t widest = 1;
@@ -49,11 +55,14 @@ static size_t blas_scratch(const lf_plan *plan, int64_t rows) {
 
 /* Time steps per block, blocks of equal size: what fits the second-level cache, and at least enough rows that the
  * weights of x, read once a block, are not what a block waits for. */
-static int64_t block_steps(const lf_plan *plan, int64_t batch, int64_t time) {
+static int64_t block_steps(const lf_plan *plan, const lf_extent *extent) {
+    const int64_t batch = extent->most, time = extent->time;
     const size_t step =
         (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * (size_t)plan->kernels->item_size;
     const int64_t fitting = (int64_t)(BLOCK_BYTES / (step ? step : 1)), least = (BLOCK_ROWS + batch - 1) / batch;
-    const int64_t steps = fitting > BLOCK_ROWS ? BLOCK_ROWS : fitting < least ? least : fitting;
+    int64_t steps = fitting > BLOCK_ROWS ? BLOCK_ROWS : fitting < least ? least : fitting;
+    if (extent->pipelined && steps > lf_pipeline_block(time))
+        steps = lf_pipeline_block(time);
     const int64_t blocks = (time + steps - 1) / steps;
     return time < 1 ? 1 : (time + blocks - 1) / blocks; /* a chain behind a last output runs where T = 0 */
 }
@@ -63,6 +72,16 @@ static void *carve_own(lf_carver *c, const lf_extent *extent, size_t count, size
     const size_t lines = (count * size + LF_ALIGN - 1) / LF_ALIGN;
     char *all = lf_carve(c, lines * (size_t)extent->members, LF_ALIGN);
     return all ? all + (size_t)extent->member * lines * LF_ALIGN : NULL;
+}
+
+static void carve_pipeline(lf_carver *c, const lf_plan *plan, lf_workspace *w, const lf_extent *extent) {
+    const size_t item = (size_t)plan->kernels->item_size, rows = (size_t)(extent->rows * w->block);
+    const size_t lines = (rows * widest_layer(plan) * item + LF_ALIGN - 1) / LF_ALIGN;
+    for (int i = 0; i < 2; i++)
+        w->own_values[i] = carve_own(c, extent, rows * widest_layer(plan), item);
+    w->own_projection = carve_own(c, extent, rows * widest_projection(plan), item);
+    w->links = lf_carve(c, 2 * lines * (size_t)extent->members, LF_ALIGN);
+    w->link_size = lines * LF_ALIGN;
 }
 
 static void carve_states(lf_carver *c, const lf_plan *plan, lf_workspace *w, const lf_extent *extent) {
@@ -100,7 +119,7 @@ size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_wo
     memset(w, 0, sizeof *w);
     if (extent->time > (int64_t)1 << 32) /* keeps time * features * item below 2^63 */
         return SIZE_MAX;
-    w->block = block_steps(plan, extent->most, extent->time);
+    w->block = block_steps(plan, extent);
     const size_t rows = B * (size_t)w->block;
     carve_states(&c, plan, w, extent);
     carve_stages(&c, plan, w, B, T);
@@ -117,5 +136,7 @@ size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_wo
     w->y = carve_own(&c, extent, rows, sizeof *w->y);
     w->rows = carve_own(&c, extent, B, sizeof *w->rows);
     w->softmax = carve_own(&c, extent, widest_layer(plan), item);
+    if (extent->pipelined)
+        carve_pipeline(&c, plan, w, extent);
     return c.overflow ? SIZE_MAX : c.used;
 }

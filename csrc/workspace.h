@@ -23,15 +23,23 @@ typedef struct {
     void **y;
     int32_t *rows;
     void *softmax;
+    void *own_values[2], *own_projection; /* of a pipeline */
+    void *links;                          /* between its members, two blocks each of link_size bytes; shared */
+    size_t link_size;
     void *projection; /* the one in use */
 } lf_workspace;
 
 /* What a workspace is for: `rows` of the `most` that any slice of the call has at a time, the steps of a sequence, and
- * which of how many members looks at it. `most` sets the block, so that a smaller rest of the rows needs no more. */
+ * which of how many members looks at it, and whether they may go through a stage in a pipeline. `most` sets the block,
+ * so that a smaller rest of the rows needs no more. */
 typedef struct {
     int64_t rows, most, time;
     int member, members;
+    int pipelined;
 } lf_extent;
+
+/* Time steps per block of a pipeline: blocks enough to keep all members busy most of the time. */
+int64_t lf_pipeline_block(int64_t time);
 
 /* Bytes needed, SIZE_MAX on overflow; fills `w` with addresses from `base` (NULL: only measures). */
 size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_workspace *w);

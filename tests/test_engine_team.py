@@ -1,7 +1,7 @@
 """Gangs of threads on one call: the same bits with any number of them, whatever they divide; nobody hangs.
 
 The networks are wide enough for a step to be worth meeting after, so that small batches are divided by units, networks
-of two directions by directions, and larger batches by rows.
+of two directions by directions, deep ones by layers, and larger batches by rows.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ NETWORKS = {
     "backwards": network(stack("gru", 90, 90, reverse=True), stack("lstm", 90, 64, return_sequences=False, name="b")),
     "text": network(embedding(30, 80, mask_zero=True), stack("lstm", 80, 80, directions=2), Softmax("log", log=True)),
     "masked": network(Masking("mask"), stack("lstm", 80, 90, masked_output="repeat"), dense(90, 3)),
+    "deep": network(stack("lstm", 50, 64, layers=4), dense(64, 30), stack("gru", 30, 50, reset_after=False, name="b")),
+    "deep, masked": network(
+        embedding(30, 40, mask_zero=True),
+        stack("rnn", 40, 90, name="a"),
+        stack("lstm", 90, 50, layers=2, masked_output="repeat", return_sequences=False, name="b"),
+        dense(50, 9),
+        Softmax("softmax"),
+    ),
 }
 
 
@@ -39,10 +47,10 @@ def test_any_number_of_threads(spec, isa, dtype):
     options = {"backend": "packed", "isa": isa, "dtype": dtype}
     one = Model(spec, **options)
     for batch in (1, 2, 5, 17, 60):
-        x, state = inputs(spec, batch, 23, dtype=np.dtype(dtype)), random_state(spec, batch, dtype=dtype)
+        x, state = inputs(spec, batch, 39, dtype=np.dtype(dtype)), random_state(spec, batch, dtype=dtype)
         if isinstance(spec.layers[0], Masking):
             x[:, 4::9] = 0
-        lengths = np.arange(batch) * 7 % 24
+        lengths = np.arange(batch) * 7 % 40
         expected = bits(one.forward_sequence(x, state)), bits(one.forward_sequence(x, lengths=lengths))
         for num_threads in (2, 3, 4):
             many = Model(spec, num_threads=num_threads, **options)
@@ -61,8 +69,9 @@ def test_a_single_step():
     assert bits((np.concatenate(pieces, axis=1), state)) == bits(expected)
 
 
-def test_blocks_of_a_long_sequence():
-    spec = NETWORKS["both ways"]
+@pytest.mark.parametrize("name", ["gru", "deep", "both ways"])
+def test_blocks_of_a_long_sequence(name):
+    spec = NETWORKS[name]
     x = inputs(spec, 2, 500)
     one, many = Model(spec, backend="packed"), Model(spec, backend="packed", num_threads=2)
     assert bits(many.forward_sequence(x)) == bits(one.forward_sequence(x))
@@ -104,7 +113,7 @@ def run(program: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["lstm", "both ways"])
+@pytest.mark.parametrize("name", ["gru", "deep", "both ways"])
 def test_a_fork_inside_a_call(name):
     """A signal handler forks while the gang is at work: the child has one thread, and both have the right answer."""
     output = run(f"""
@@ -126,10 +135,10 @@ print("done")
     assert output == "done\n"
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-def test_ctrl_c_stops_the_whole_gang(directions):
+@pytest.mark.parametrize("how", ["", "directions=2", "layers=3"])
+def test_ctrl_c_stops_the_whole_gang(how):
     output = run(f"""
-spec = network(stack("lstm", 70, 90, directions={directions}, return_sequences=False))
+spec = network(stack("lstm", 70, 90, return_sequences=False, {how}))
 model = Model(spec, backend="packed", num_threads=4)
 hours = np.broadcast_to(inputs(spec, 1, 1), (2, 10**8, 70))
 signal.signal(signal.SIGALRM, signal.default_int_handler)
