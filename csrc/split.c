@@ -5,6 +5,9 @@
  * caches. Below LEAST_CALL in all, calling others takes longer than it saves. */
 static const double MEETING = 1700, LEAST_CALL = 25000;
 
+/* The others are waited for about half as long as the caller would take alone, which is what they save, up to here. */
+static const double LONG_CALL = 1e7;
+
 /* A step cannot be shorter than its weights take to arrive: as long as the multiply-adds of so many rows, when they
  * come from the second-level cache (48 bytes a cycle), and when they exceed CACHED bytes and come from the third (10).
  */
@@ -72,7 +75,7 @@ static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
     const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
     const double rows = (double)batch, step = alone(plan, rows), call = step * (double)time;
-    *split = (lf_split){.members = 1, .slices = 1, .patience = call < 1e8 ? (int64_t)(call / 12) : (int64_t)1e8 / 12};
+    *split = (lf_split){.members = 1, .slices = 1, .patience = (int64_t)(call < LONG_CALL ? call / 6 : LONG_CALL / 6)};
     int pipelined = 0;
     if (threads > 1 && call >= LEAST_CALL) {
         const int64_t slices = batch < threads ? batch : threads;

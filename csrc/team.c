@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-    SPIN = 100 * 1000,     /* nanoseconds: a sleeper takes about as long to wake */
+    SPIN = 200 * 1000,     /* nanoseconds: a sleeper takes 50 to 100 µs to wake */
     ALONE = 2 * 1000,      /* of them, before it gives way */
     NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,            /* at a word, between two at the clock */
