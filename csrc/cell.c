@@ -197,6 +197,8 @@ static void hold_inactive_rows(const cell_run *r, int64_t t) {
     }
 }
 
+/* The gang meets whether or not any row counts: if somebody writes into the lengths meanwhile, members may see it
+ * differently, and must not wait for one another in vain. */
 static void run_parts(cell_run *r) {
     lf_cell_state *state = r->state;
     const int two = r->cell->num_parts == 2;
@@ -237,8 +239,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
         point_at_step(&r, t);
         if (r.ragged)
             list_active_rows(&r, begin + t);
-        if (r.parts[0].n)
-            run_parts(&r);
+        run_parts(&r);
         if (r.ragged && s->member == 0)
             hold_inactive_rows(&r, begin + t);
         lf_sync(s);

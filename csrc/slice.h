@@ -62,6 +62,8 @@ static inline void lf_sync(const lf_slice *s) { lf_gang_sync(s->gang, s->member)
 
 /* One step of a part on the plan's backend. */
 static inline void lf_run_step(const lf_plan *plan, lf_step_fn kernel, const lf_step *step) {
+    if (step->n == 0)
+        return;
     if (plan->backend == LF_BLAS)
         lf_blas_step(plan->dtype, kernel, step);
     else

@@ -160,3 +160,20 @@ assert bits(model.forward_sequence(x)) == expected
 print("started:", len(os.listdir("/proc/self/task")) - len(before))
 """)
     assert output == "started: 0\n"
+
+
+@pytest.mark.parametrize("name", ["gru, reset before", "projected"])
+def test_lengths_that_change_under_a_call(name):
+    """Nobody can say what the answer is then, but there is one: the gang agrees on when to meet, whatever it reads."""
+    output = run(f"""
+spec = NETWORKS[{name!r}]
+model = Model(spec, backend="packed", num_threads=2)
+x = inputs(spec, 1, 3000)
+lengths = np.array([3000])
+threading.Thread(target=lambda: [lengths.fill(i * 37 % 3001) for i in range(10**9)], daemon=True).start()
+for _ in range(3):
+    model.forward_sequence(x, lengths=lengths)
+print("done", flush=True)
+os._exit(0)
+""")
+    assert output == "done\n"
