@@ -6,6 +6,7 @@ of two directions by directions, and larger batches by rows.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -177,3 +178,21 @@ print("done", flush=True)
 os._exit(0)
 """)
     assert output == "done\n"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "on_exit"), reason="needs on_exit of glibc")
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_interpreter_that_ends_during_a_call(num_threads):
+    """It leaves behind a thread that would ask for signals, and a gang at work for it, until the process is gone."""
+    output = run(f"""
+spec = network(stack("lstm", 70, 90, return_sequences=False))
+model = Model(spec, backend="packed", num_threads={num_threads})
+hours = np.broadcast_to(inputs(spec, 1, 1), (1, 10**8, 70))
+threading.Thread(target=model.forward_sequence, args=(hours,), daemon=True).start()
+time.sleep(0.1)
+system = ctypes.CDLL(None)
+system.on_exit(system.usleep, None)  # it will be handed the status
+print("ends", flush=True)
+sys.exit(200 * 1024)  # microseconds between the interpreter's end and that of the process; the status is its low byte
+""")
+    assert output == "ends\n"
