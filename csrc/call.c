@@ -38,7 +38,7 @@ static void leave(const lf_slice *s) {
 /* Asks on the caller's own thread, in the floating-point mode it came with: what it asks may run code of its own, and
  * start threads that inherit the mode. It may also fork. */
 static void ask(lf_work *w) {
-    if (w->call->interrupted && !w->stop && w->call->interrupted(w->call->context))
+    if (w->call.interrupted && !w->stop && w->call.interrupted(w->call.context))
         __atomic_store_n(&w->stop, 1, __ATOMIC_RELAXED);
     if (lf_team_forks() != w->forks && w->all.size > 1) {
         w->forked = 1;
@@ -65,7 +65,7 @@ int lf_interrupted(lf_slice *s) {
 
 /* Rows [first, end), as many at a time as the plan allows: rows never meet, so the cut changes no bit. */
 static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t first, int64_t end, char *workspace) {
-    const lf_call *call = w->call;
+    const lf_call *call = &w->call;
     const unsigned saved = enter_flush_to_zero();
     for (; first < end; first += w->split.most_rows) {
         lf_slice s = {.plan = w->plan,
@@ -118,20 +118,19 @@ static lf_status check_ids(const lf_plan *plan, lf_call *call) {
 static void run_units(void *context, int member, int members) {
     lf_work *w = context;
     (void)members;
-    run_rows(w, &w->all, member, member == 0, 0, w->call->batch, w->workspace);
+    run_rows(w, &w->all, member, member == 0, 0, w->call.batch, w->slices);
 }
 
 /* Takes slices of the batch until none is left. */
 static void run_slices(void *context, int member, int members) {
     lf_work *w = context;
-    const int64_t batch = w->call->batch, slices = w->split.slices;
+    const int64_t batch = w->call.batch, slices = w->split.slices;
     const size_t size = slices > 1 ? lf_slice_size(w->plan, &w->split) : 0;
     lf_gang alone;
     (void)members;
     for (int64_t i; (i = __atomic_fetch_add(&w->next_slice, 1, __ATOMIC_RELAXED)) < slices;) {
         lf_gang_init(&alone, 1);
-        run_rows(w, &alone, 0, member == 0, batch * i / slices, batch * (i + 1) / slices,
-                 w->workspace + (size_t)i * size);
+        run_rows(w, &alone, 0, member == 0, batch * i / slices, batch * (i + 1) / slices, w->slices + (size_t)i * size);
     }
 }
 
@@ -149,18 +148,18 @@ lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace) {
     const lf_status ids = check_ids(plan, call);
     if (ids != LF_OK || call->batch == 0)
         return ids;
-    lf_work w;
-    w.plan = plan;
-    w.call = call;
-    w.workspace = workspace;
-    lf_split_call(plan, call->batch, call->time, call->num_threads, &w.split);
-    lf_job job = {begin, w.split.by_units ? run_units : run_slices, ask_while_waiting, &w};
-    for (int members = w.split.members;; members = 1) {
-        w.next_slice = 0;
-        w.stop = w.forked = 0;
-        w.forks = lf_team_forks();
-        const int complete = lf_team_run(members, w.split.patience, &job);
-        if (w.stop)
+    lf_work *w = workspace;
+    w->plan = plan;
+    w->call = *call;
+    w->slices = (char *)workspace + sizeof *w;
+    lf_split_call(plan, call->batch, call->time, call->num_threads, &w->split);
+    w->job = (lf_job){begin, w->split.by_units ? run_units : run_slices, ask_while_waiting, w};
+    for (int members = w->split.members;; members = 1) {
+        w->next_slice = 0;
+        w->stop = w->forked = 0;
+        w->forks = lf_team_forks();
+        const int complete = lf_team_run(members, w->split.patience, &w->job);
+        if (w->stop)
             return LF_INTERRUPTED;
         if (complete)
             return LF_OK;

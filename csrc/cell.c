@@ -206,6 +206,8 @@ static void fetch_outputs(const cell_run *r) {
         __builtin_prefetch((const char *)r->state->h + at);
 }
 
+/* The gang meets whether or not any row counts: if somebody writes into the lengths meanwhile, members may see it
+ * differently, and must not wait for one another in vain. */
 static void run_parts(cell_run *r) {
     lf_cell_state *state = r->state;
     const int two = r->cell->num_parts == 2;
@@ -247,8 +249,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
         if (r.ragged)
             list_active_rows(&r, begin + t);
         fetch_outputs(&r);
-        if (r.parts[0].n)
-            run_parts(&r);
+        run_parts(&r);
         if (r.ragged && s->member == 0)
             hold_inactive_rows(&r, begin + t);
         lf_sync(s);

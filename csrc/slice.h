@@ -29,11 +29,13 @@ void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_thr
 /* Bytes of workspace of one slice. */
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split);
 
-/* One call, as all its members see it. */
+/* One call, as all its members see it; it opens the workspace. Nothing that they see is on the caller's stack: at the
+ * end of a Python process its thread may vanish in a poll, and the others go on until the process is gone. */
 typedef struct {
     const lf_plan *plan;
-    const lf_call *call;
-    char *workspace;
+    lf_call call;
+    lf_job job;
+    char *slices; /* the rest of the workspace */
     lf_split split;
     int64_t next_slice;
     long forks;
@@ -67,6 +69,8 @@ static inline void lf_sync(const lf_slice *s) { lf_gang_sync(s->gang, s->member)
 
 /* One step of a part on the plan's backend. */
 static inline void lf_run_step(const lf_plan *plan, lf_step_fn kernel, const lf_step *step) {
+    if (step->n == 0)
+        return;
     if (plan->backend == LF_BLAS)
         lf_blas_step(plan->dtype, kernel, step);
     else

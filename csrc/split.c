@@ -104,7 +104,8 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int n
     lf_split split;
     size_t total;
     lf_split_call(plan, batch, time, num_threads, &split);
-    if (__builtin_mul_overflow(lf_slice_size(plan, &split), (size_t)split.slices, &total))
+    if (__builtin_mul_overflow(lf_slice_size(plan, &split), (size_t)split.slices, &total) ||
+        __builtin_add_overflow(total, sizeof(lf_work), &total))
         return SIZE_MAX;
     return total;
 }

@@ -6,6 +6,7 @@ of two directions by directions, deep ones by layers, and larger batches by rows
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -169,3 +170,38 @@ assert bits(model.forward_sequence(x)) == expected
 print("started:", len(os.listdir("/proc/self/task")) - len(before))
 """)
     assert output == "started: 0\n"
+
+
+@pytest.mark.parametrize("name", ["gru, reset before", "projected"])
+def test_lengths_that_change_under_a_call(name):
+    """Nobody can say what the answer is then, but there is one: the gang agrees on when to meet, whatever it reads."""
+    output = run(f"""
+spec = NETWORKS[{name!r}]
+model = Model(spec, backend="packed", num_threads=2)
+x = inputs(spec, 1, 3000)
+lengths = np.array([3000])
+threading.Thread(target=lambda: [lengths.fill(i * 37 % 3001) for i in range(10**9)], daemon=True).start()
+for _ in range(3):
+    model.forward_sequence(x, lengths=lengths)
+print("done", flush=True)
+os._exit(0)
+""")
+    assert output == "done\n"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "on_exit"), reason="needs on_exit of glibc")
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_interpreter_that_ends_during_a_call(num_threads):
+    """It leaves behind a thread that would ask for signals, and a gang at work for it, until the process is gone."""
+    output = run(f"""
+spec = network(stack("lstm", 70, 90, return_sequences=False))
+model = Model(spec, backend="packed", num_threads={num_threads})
+hours = np.broadcast_to(inputs(spec, 1, 1), (1, 10**8, 70))
+threading.Thread(target=model.forward_sequence, args=(hours,), daemon=True).start()
+time.sleep(0.1)
+system = ctypes.CDLL(None)
+system.on_exit(system.usleep, None)  # it will be handed the status
+print("ends", flush=True)
+sys.exit(200 * 1024)  # microseconds between the interpreter's end and that of the process; the status is its low byte
+""")
+    assert output == "ends\n"
