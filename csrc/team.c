@@ -22,7 +22,9 @@ enum {
     ALONE = 2 * 1000,      /* of them, before it gives way */
     NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,            /* at a word, between two at the clock */
-    FOREVER = INT_MAX      /* of a futex */
+    FOREVER = INT_MAX,     /* of a futex */
+    CROWDED = 3,
+    REST = 32
 };
 
 enum { IDLE, OFFERED, JOINED, RUNNING };
@@ -39,6 +41,7 @@ static struct {
     long forks;
     const lf_job *job;
     int members;
+    int crowded, rest; /* calls in a row that waited more than they worked; calls to run alone because of that */
     lf_seat seats[LF_MOST_MEMBERS - 1];
 } team = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
@@ -68,6 +71,9 @@ static void put(uint32_t *word, uint32_t value, uint32_t *sleeping) {
         futex_wake(word);
 }
 
+/* Nanoseconds that this thread has given way to others or slept, while it had nothing to do but wait. */
+static _Thread_local int64_t waited;
+
 /* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. Soon it gives way to others: the
  * one it waits for may be waiting for this very CPU. */
 static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
@@ -81,8 +87,10 @@ static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
         begin = begin ? begin : at;
         if (at - begin >= nanoseconds)
             return 0;
-        if (at - begin >= ALONE)
+        if (at - begin >= ALONE) {
             sched_yield();
+            waited += now() - at;
+        }
     }
 }
 
@@ -90,12 +98,14 @@ static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
 static void wait_while(uint32_t *word, uint32_t value, uint32_t *sleeping, int nanoseconds) {
     if (spin(word, value, SPIN))
         return;
+    const int64_t begin = now();
     __atomic_add_fetch(sleeping, 1, __ATOMIC_SEQ_CST);
     do
         if (__atomic_load_n(word, __ATOMIC_SEQ_CST) == value)
             futex_wait(word, value, nanoseconds);
     while (nanoseconds == FOREVER && __atomic_load_n(word, __ATOMIC_SEQ_CST) == value);
     __atomic_sub_fetch(sleeping, 1, __ATOMIC_SEQ_CST);
+    waited += now() - begin;
 }
 
 void lf_gang_init(lf_gang *gang, int size) {
@@ -139,7 +149,7 @@ static void *serve(void *argument) {
 
 static void forget_after_fork(void) {
     pthread_mutex_init(&team.owner, NULL);
-    team.threads = 0;
+    team.threads = team.crowded = team.rest = 0;
     team.forks++;
     for (int i = 0; i < LF_MOST_MEMBERS - 1; i++)
         team.seats[i] = (lf_seat){.state = IDLE};
@@ -203,11 +213,29 @@ static void await_members(int offered, long forks) {
         }
 }
 
+static int run_alone(const lf_job *job) {
+    job->begin(job->context, 1);
+    job->run(job->context, 0, 1);
+    return 1;
+}
+
+/* Where members share a CPU, because others are busy on the rest, every meeting costs a turn of the scheduler. Once
+ * that has shown itself, most calls run alone for a while. */
+static void notice_crowds(int64_t taken, int64_t spent_waiting) {
+    team.crowded = spent_waiting * 9 > taken * 4 ? team.crowded + 1 : 0;
+    if (team.crowded >= CROWDED) {
+        team.crowded = CROWDED - 1;
+        team.rest = REST;
+    }
+}
+
 int lf_team_run(int most, int64_t patience, const lf_job *job) {
-    if (most < 2 || pthread_mutex_trylock(&team.owner) != 0) {
-        job->begin(job->context, 1);
-        job->run(job->context, 0, 1);
-        return 1;
+    if (most < 2 || pthread_mutex_trylock(&team.owner) != 0)
+        return run_alone(job);
+    if (team.rest > 0) {
+        team.rest--;
+        pthread_mutex_unlock(&team.owner);
+        return run_alone(job);
     }
     const long forks = team.forks;
     start_threads(most - 1);
@@ -216,10 +244,12 @@ int lf_team_run(int most, int64_t patience, const lf_job *job) {
     team.members = 1 + gather(offered, patience);
     job->begin(job->context, team.members);
     start_members(offered);
+    const int64_t begin = now(), waited_before = waited;
     job->run(job->context, 0, team.members);
     await_members(offered, forks);
     if (team.forks != forks) /* the lock is a new one, and nobody's */
         return 0;
+    notice_crowds(now() - begin, waited - waited_before);
     pthread_mutex_unlock(&team.owner);
     return 1;
 }
