@@ -12,7 +12,7 @@ enum { LF_MOST_MEMBERS = 64 };
 typedef struct {
     int size;
     uint32_t sleeping;
-    int64_t stop_at; /* run.c: from which poll on the gang stops */
+    int64_t stop_at; /* call.c: from which poll on the gang stops */
     struct {
         _Alignas(LF_ALIGN) uint32_t arrivals;
     } member[LF_MOST_MEMBERS];
