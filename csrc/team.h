@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-enum { LF_MOST_MEMBERS = 64 };
+enum { LF_MOST_MEMBERS = 256 };
 
 /* Where `size` members of a gang wait for one another; each arrives on a cache line of its own. */
 typedef struct {

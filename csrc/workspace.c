@@ -10,7 +10,7 @@
  *   + n * B * (G H' + 4 F) for each member of a pipeline of layers
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
  * and in bytes n * B * 16 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
- * masks. Without the last two nothing grows with T. Some 13 KiB go before the slices: what the members of a call share.
+ * masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the members of a call share.
  */
 #include "workspace.h"
 
