@@ -77,7 +77,7 @@ static void run_stage(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y) 
     const int64_t time = stage->collapsed ? 1 : s->time;
     if (lf_looks_back(last))
         run_looking_back(s, last, x, y, time);
-    else if (s->w.links && lf_pipeline_gain(s->plan, stage, time, s->gang->size) > 1)
+    else if (s->w.links && lf_makes_pipeline(s->plan, stage, s->call->batch, time, s->gang->size))
         lf_run_pipeline(s, stage, x, y, time);
     else
         for (int64_t begin = 0; begin < time && !lf_interrupted(s); begin += s->w.block) {

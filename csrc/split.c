@@ -45,24 +45,35 @@ static double node_by_gang(const lf_plan *plan, const lf_node *node, double rows
     return node_cycles(plan, node, rows, members) + meetings * node->cells[0].num_parts * MEETING;
 }
 
-/* A stage by a gang whose members go through its layers one behind the other, 0 where that is not done. */
-static double stage_in_a_pipeline(const lf_plan *plan, const lf_stage *stage, double rows, int64_t time, int members) {
-    const double gain = lf_pipeline_gain(plan, stage, time, members);
-    return gain > 1 ? stage_cycles(plan, stage, rows) / gain : 0;
+/* A step of a stage by a gang that divides every layer. */
+static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, double rows, int members) {
+    double total = 0;
+    for (int64_t i = stage->first; i <= stage->last; i++)
+        total += node_by_gang(plan, &plan->nodes[i], rows, members);
+    return total;
 }
 
-/* A step by a gang; whether any stage is done in a pipeline. */
-static double by_gang(const lf_plan *plan, double rows, int64_t time, int members, int *pipelined) {
+/* The same by a gang that makes a pipeline of it. */
+static double stage_in_a_pipeline(const lf_plan *plan, const lf_stage *stage, double rows, int64_t time, int members) {
+    return stage_cycles(plan, stage, rows) / lf_pipeline_gain(plan, stage, time, members);
+}
+
+int lf_makes_pipeline(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members) {
+    const double rows = (double)batch, pipeline = stage_in_a_pipeline(plan, stage, rows, time, members);
+    return lf_pipeline_gain(plan, stage, time, members) > 1 && pipeline < stage_by_gang(plan, stage, rows, members);
+}
+
+/* A step by a gang; whether any stage becomes a pipeline. */
+static double by_gang(const lf_plan *plan, int64_t batch, int64_t time, int members, int *pipelined) {
+    const double rows = (double)batch;
     double total = 0;
     *pipelined = 0;
     for (int64_t i = 0; i < plan->num_stages; i++) {
         const lf_stage *stage = &plan->stages[i];
-        double units = 0;
-        for (int64_t n = stage->first; n <= stage->last; n++)
-            units += node_by_gang(plan, &plan->nodes[n], rows, members);
-        const double pipeline = stage_in_a_pipeline(plan, stage, rows, time, members);
-        *pipelined |= pipeline > 0 && pipeline < units;
-        total += pipeline > 0 && pipeline < units ? pipeline : units;
+        const int pipeline = lf_makes_pipeline(plan, stage, batch, time, members);
+        *pipelined |= pipeline;
+        total += pipeline ? stage_in_a_pipeline(plan, stage, rows, time, members)
+                          : stage_by_gang(plan, stage, rows, members);
     }
     return total;
 }
@@ -80,7 +91,7 @@ void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_thr
     if (threads > 1 && call >= LEAST_CALL) {
         const int64_t slices = batch < threads ? batch : threads;
         const double by_rows = alone(plan, rows / (double)slices);
-        const double gang = plan->backend == LF_PACKED ? by_gang(plan, rows, time, threads, &pipelined) : step;
+        const double gang = plan->backend == LF_PACKED ? by_gang(plan, batch, time, threads, &pipelined) : step;
         split->by_units = gang < by_rows && gang < 0.85 * step;
         split->slices = split->by_units ? 1 : slices;
         split->members = split->by_units ? threads : (int)slices;
