@@ -79,7 +79,7 @@ class Peaks:
     def _probe(self, run: Callable[[int, int], object], work: float) -> Probe:
         """``run(thread, count)`` on all threads at once, for ctypes lets go of the GIL; ``work`` is one count's."""
         count = 1
-        while (seconds := _seconds(lambda: run(0, count))) < CALL_SECONDS / 2:  # noqa: B023 - called at once
+        while (seconds := _fastest(lambda: run(0, count))) < CALL_SECONDS / 2:  # noqa: B023 - called at once
             count *= 1 + min(100, int(CALL_SECONDS / seconds))
         count = max(1, round(count * CALL_SECONDS / seconds))
 
@@ -93,7 +93,12 @@ class Peaks:
 
 
 def _speed(probe: Probe) -> float:
-    return probe.work / min(_seconds(probe.call) for _ in range(TRIES))
+    return probe.work / _fastest(probe.call)
+
+
+def _fastest(call: Callable[[], object]) -> float:
+    """Of a few tries: a single one may have been disturbed."""
+    return min(_seconds(call) for _ in range(TRIES))
 
 
 def _seconds(call: Callable[[], object]) -> float:

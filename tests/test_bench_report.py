@@ -193,8 +193,7 @@ def test_the_machines_peaks_are_measured(monkeypatch, threads):
     speeds = peaks.speeds(probes, times, 2**15)
     assert (speeds.threads, speeds.footprint) == (threads, 2**15)
     assert speeds.lanes in (8, 16)
-    assert min(speeds.gflops, speeds.gigabytes) > 0.1
-    assert 0.1 < speeds.gigahertz < 10
+    assert min(speeds.gflops, speeds.gigabytes, speeds.gigahertz) > 0
 
 
 # files
