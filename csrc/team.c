@@ -23,8 +23,8 @@ enum {
     NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,            /* at a word, between two at the clock */
     FOREVER = INT_MAX,     /* of a futex */
-    CROWDED = 3,
-    REST = 32
+    CROWDED = 100 * 1000 * 1000,
+    REST = 1000 * 1000 * 1000
 };
 
 enum { IDLE, OFFERED, JOINED, RUNNING };
@@ -41,7 +41,8 @@ static struct {
     long forks;
     const lf_job *job;
     int members;
-    int crowded, rest; /* calls in a row that waited more than they worked; calls to run alone because of that */
+    int64_t crowded;    /* nanoseconds of calls in a row that waited as long as they worked */
+    int64_t rest_until; /* because of that */
     lf_seat seats[LF_MOST_MEMBERS - 1];
 } team = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
@@ -71,12 +72,18 @@ static void put(uint32_t *word, uint32_t value, uint32_t *sleeping) {
         futex_wake(word);
 }
 
-/* Nanoseconds that this thread has given way to others or slept, while it had nothing to do but wait. */
-static _Thread_local int64_t waited;
+/* Of this thread: nanoseconds that it has given way to others or slept, while it had nothing to do but wait; how many
+ * times it had to; how many meetings it was at. */
+typedef struct {
+    int64_t waited, delays, meetings;
+} experience;
+
+static _Thread_local experience so_far;
 
 /* Spins while the word is `value`, for `nanoseconds` at most; whether it has changed. Soon it gives way to others: the
  * one it waits for may be waiting for this very CPU. */
 static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
+    int gave_way = 0;
     for (int64_t begin = 0;;) {
         for (int look = 0; look < LOOKS; look++) {
             if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value)
@@ -88,8 +95,10 @@ static int spin(const uint32_t *word, uint32_t value, int64_t nanoseconds) {
         if (at - begin >= nanoseconds)
             return 0;
         if (at - begin >= ALONE) {
+            so_far.delays += !gave_way;
+            gave_way = 1;
             sched_yield();
-            waited += now() - at;
+            so_far.waited += now() - at;
         }
     }
 }
@@ -105,7 +114,7 @@ static void wait_while(uint32_t *word, uint32_t value, uint32_t *sleeping, int n
             futex_wait(word, value, nanoseconds);
     while (nanoseconds == FOREVER && __atomic_load_n(word, __ATOMIC_SEQ_CST) == value);
     __atomic_sub_fetch(sleeping, 1, __ATOMIC_SEQ_CST);
-    waited += now() - begin;
+    so_far.waited += now() - begin;
 }
 
 void lf_gang_init(lf_gang *gang, int size) {
@@ -121,6 +130,7 @@ void lf_gang_init(lf_gang *gang, int size) {
 void lf_gang_sync(lf_gang *gang, int member) {
     if (gang->size == 1)
         return;
+    so_far.meetings++;
     uint32_t *own = &gang->member[member].arrivals;
     const uint32_t before = *own;
     __atomic_store_n(own, before + 1, __ATOMIC_RELEASE);
@@ -149,7 +159,8 @@ static void *serve(void *argument) {
 
 static void forget_after_fork(void) {
     pthread_mutex_init(&team.owner, NULL);
-    team.threads = team.crowded = team.rest = 0;
+    team.threads = 0;
+    team.crowded = 0;
     team.forks++;
     for (int i = 0; i < LF_MOST_MEMBERS - 1; i++)
         team.seats[i] = (lf_seat){.state = IDLE};
@@ -219,21 +230,23 @@ static int run_alone(const lf_job *job) {
     return 1;
 }
 
-/* Where members share a CPU, because others are busy on the rest, every meeting costs a turn of the scheduler. Once
- * that has shown itself, most calls run alone for a while. */
-static void notice_crowds(int64_t taken, int64_t spent_waiting) {
-    team.crowded = spent_waiting * 9 > taken * 4 ? team.crowded + 1 : 0;
-    if (team.crowded >= CROWDED) {
-        team.crowded = CROWDED - 1;
-        team.rest = REST;
+/* Where members share a CPU, because others are busy on the rest, every meeting costs a turn of the scheduler. Once all
+ * calls have been like that for a while, the next ones run alone for a longer while. A few such calls are left to
+ * themselves: members that sleep meanwhile may wake up no better placed. */
+static void notice_crowds(int64_t end, int64_t taken, const experience *before) {
+    const int long_waits = (so_far.waited - before->waited) * 9 > taken * 4;
+    const int often = (so_far.delays - before->delays) * 2 > so_far.meetings - before->meetings;
+    team.crowded = long_waits && often ? team.crowded + taken : 0;
+    if (team.crowded > CROWDED) {
+        team.crowded = CROWDED;
+        team.rest_until = end + REST;
     }
 }
 
 int lf_team_run(int most, int64_t patience, const lf_job *job) {
     if (most < 2 || pthread_mutex_trylock(&team.owner) != 0)
         return run_alone(job);
-    if (team.rest > 0) {
-        team.rest--;
+    if (team.crowded && now() < team.rest_until) {
         pthread_mutex_unlock(&team.owner);
         return run_alone(job);
     }
@@ -244,12 +257,14 @@ int lf_team_run(int most, int64_t patience, const lf_job *job) {
     team.members = 1 + gather(offered, patience);
     job->begin(job->context, team.members);
     start_members(offered);
-    const int64_t begin = now(), waited_before = waited;
+    const int64_t begin = now();
+    const experience before = so_far;
     job->run(job->context, 0, team.members);
     await_members(offered, forks);
     if (team.forks != forks) /* the lock is a new one, and nobody's */
         return 0;
-    notice_crowds(now() - begin, waited - waited_before);
+    const int64_t end = now();
+    notice_crowds(end, end - begin, &before);
     pthread_mutex_unlock(&team.owner);
     return 1;
 }
