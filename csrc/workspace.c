@@ -60,7 +60,10 @@ static int64_t block_steps(const lf_plan *plan, const lf_extent *extent) {
     const int64_t batch = extent->most, time = extent->time;
     const size_t step =
         (size_t)batch * (widest_projection(plan) + 2 * widest_layer(plan)) * (size_t)plan->kernels->item_size;
-    const int64_t fitting = (int64_t)(BLOCK_BYTES / (step ? step : 1)), least = (BLOCK_ROWS + batch - 1) / batch;
+    /* BLAS has as much scratch beside the block, and reads weights in an order of its own. */
+    const int blas = plan->backend == LF_BLAS;
+    const int64_t fitting = (int64_t)((blas ? BLOCK_BYTES / 2 : BLOCK_BYTES) / (step ? step : 1));
+    const int64_t least = blas ? 1 : (BLOCK_ROWS + batch - 1) / batch;
     int64_t steps = fitting > BLOCK_ROWS ? BLOCK_ROWS : fitting < least ? least : fitting;
     if (extent->pipelined && steps > lf_pipeline_block(time))
         steps = lf_pipeline_block(time);
