@@ -26,6 +26,9 @@ SECTIONS = ("shapes", "scaling", "start")
 #: What the libraries beneath the engines read once, when they are loaded.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
+#: Idle threads of OpenBLAS otherwise run for a second: 2^22 is some 1 ms of clocks, and turns are 10 ms.
+QUIET = {"OPENBLAS_THREAD_TIMEOUT": "22"}
+
 
 class UsageError(Exception):
     """What was asked for is not there."""
@@ -117,7 +120,7 @@ def _engines(names: Sequence[str] | None) -> list[str]:
 
 def _carried_out(job: Job) -> Run | None:
     """The job's results from a process of its own, None where it failed and has said why."""
-    pinned = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+    pinned = dict.fromkeys(THREAD_VARIABLES, str(job.threads)) | QUIET
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run.json")
         command = [sys.executable, "-m", "bench.run", str(out)]

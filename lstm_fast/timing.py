@@ -7,16 +7,21 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from threading import get_native_id
 from time import perf_counter_ns, sleep
 from typing import Any
 
 LEAD_NS = 2_000_000  #: untimed calls at the start of a turn: caches fill, and the clock rises
 TURN_NS = 10_000_000  #: timed calls of a turn; one call at the least
 LEAST_ROUNDS = 3
-#: How long threads of the one before may go on spinning for work: those of GNU OpenMP some 15 ms.
-SPINNING_SECONDS = 0.02
+#: Threads of the turn before spin for work that may come: GNU OpenMP's some 15 ms, ONNX Runtime's some 45 ms. A turn waits
+#: for them to fall asleep, not longer than this, and looks so often.
+SPINNING_SECONDS, LOOK_SECONDS = 0.3, 0.002
+TASKS = Path("/proc/self/task")
 
 
 @dataclass
@@ -44,7 +49,8 @@ class Times:
 def time_in_turn(calls: Mapping[str, Callable[[], Any]], seconds: float, *, threads: int = 1) -> dict[str, Times]:
     """Time each call for about ``seconds`` in all; the order within a round is shuffled, the same in every run.
 
-    With several ``threads``, a turn begins when those of the turn before have stopped spinning.
+    With several ``threads``, a turn begins when those of the turn before have fallen asleep: one that still spins
+    would take a CPU from whoever is timed.
     """
     times = {name: Times() for name in calls}
     order, shuffle = list(calls), random.Random(0).shuffle
@@ -57,13 +63,31 @@ def time_in_turn(calls: Mapping[str, Callable[[], Any]], seconds: float, *, thre
             shuffle(order)
             for name in order:
                 if threads > 1:
-                    sleep(SPINNING_SECONDS)
+                    _await_quiet()
                 times[name].rounds.append(_turn(calls[name]))
             rounds += 1
     finally:
         if collecting:
             gc.enable()
     return times
+
+
+def _await_quiet() -> None:
+    end = perf_counter_ns() + int(SPINNING_SECONDS * 1e9)
+    while perf_counter_ns() < end and _others_run():
+        sleep(LOOK_SECONDS)
+
+
+def _others_run() -> bool:
+    """Whether any other thread of this process has a CPU, or waits for one."""
+    own = str(get_native_id())
+    for task in TASKS.iterdir():
+        if task.name != own:
+            with suppress(OSError):  # it has just ended
+                name_and_state = (task / "stat").read_text().rpartition(")")
+                if name_and_state[2].split(maxsplit=1)[0] == "R":
+                    return True
+    return False
 
 
 def _turn(call: Callable[[], Any]) -> list[float]:

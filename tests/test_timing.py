@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import threading
+from contextlib import contextmanager
+from time import sleep
 
 import pytest
 
@@ -32,10 +36,38 @@ def test_calls_take_turns():
     assert {order.count(name) for name in "abc"} <= {2, 3}  # one round may end with what the next begins with
 
 
+@contextmanager
+def a_thread_that_spins():
+    spinning = ctypes.CDLL(None).getppid  # lets go of the GIL
+    stop = threading.Event()
+
+    def spin():
+        while not stop.is_set():
+            spinning()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_a_turn_waits_for_threads_that_spin(monkeypatch):
-    slept = []
-    monkeypatch.setattr(timing, "sleep", slept.append)
-    time_in_turn({"a": lambda: None}, seconds=0)
-    assert slept == []
-    time_in_turn({"a": lambda: None, "b": lambda: None}, seconds=0, threads=2)
-    assert slept == [timing.SPINNING_SECONDS] * 6
+    monkeypatch.setattr(timing, "SPINNING_SECONDS", 5)
+    running = []
+    with a_thread_that_spins() as stop:
+        monkeypatch.setattr(timing, "sleep", lambda seconds: (stop.set(), sleep(seconds)))
+        time_in_turn({"a": lambda: running.append(not stop.is_set())}, seconds=0)
+        assert all(running)
+        running.clear()
+        time_in_turn({"a": lambda: running.append(not stop.is_set())}, seconds=0, threads=2)
+    assert running
+    assert not any(running)
+
+
+def test_a_turn_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(timing, "SPINNING_SECONDS", 0.01)
+    with a_thread_that_spins():
+        assert time_in_turn({"a": lambda: None}, seconds=0, threads=2)["a"].calls
