@@ -72,38 +72,27 @@ static void choose_kernels(cell_run *r) {
     r->kernels[1] = r->cell->split_reset ? k->gru_candidate : k->rnn;
 }
 
-static void share_panels(const lf_slice *s, lf_step *step) {
-    lf_share(s, step->part->panels, &step->first_panel, &step->last_panel);
-}
-
 /* What of the parts' arguments no step changes. The first part of two hands its result on in state->part. */
 static void prepare_parts(cell_run *r) {
     const lf_cell_plan *cell = r->cell;
     const lf_cell_state *state = r->state;
-    const int two = cell->num_parts == 2;
-    r->parts[0] = (lf_step){.part = &cell->parts[0],
-                            .n = r->s->rows,
-                            .h_stride = state->h_stride,
-                            .init = cell->parts[0].bias,
-                            .init_hn = cell->kind == LF_GRU && !cell->split_reset ? cell->parts[0].bias_hn : NULL,
-                            .h_prev_stride = state->h_stride,
-                            .c = state->c,
-                            .c_stride = state->c_stride,
-                            .h_next_stride = two ? state->c_stride : state->h_stride,
-                            .gate = cell->gate,
-                            .candidate = cell->candidate,
-                            .output = cell->output,
-                            .scratch = r->s->w.blas};
-    share_panels(r->s, &r->parts[0]);
-    if (!two)
-        return;
-    r->parts[1] = r->parts[0];
-    r->parts[1].part = &cell->parts[1];
-    share_panels(r->s, &r->parts[1]);
-    r->parts[1].init = cell->parts[1].bias;
-    r->parts[1].h = state->part;
-    r->parts[1].h_stride = state->c_stride;
-    r->parts[1].h_next_stride = state->h_stride;
+    for (int p = 0; p < cell->num_parts; p++) {
+        lf_step *step = &r->parts[p];
+        *step = lf_own_step(r->s, &cell->parts[p]);
+        step->n = r->s->rows;
+        step->h_stride = step->h_next_stride = step->h_prev_stride = state->h_stride;
+        step->c = state->c;
+        step->c_stride = state->c_stride;
+        step->gate = cell->gate;
+        step->candidate = cell->candidate;
+        step->output = cell->output;
+    }
+    if (cell->kind == LF_GRU && !cell->split_reset)
+        r->parts[0].init_hn = cell->parts[0].bias_hn;
+    if (cell->num_parts == 2) {
+        r->parts[0].h_next_stride = r->parts[1].h_stride = state->c_stride;
+        r->parts[1].h = state->part;
+    }
     if (cell->projected)
         r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
 }
@@ -119,15 +108,12 @@ static void project(cell_run *r, int64_t steps) {
     char *out = s->w.projection;
     for (int p = 0; p < r->cell->num_parts && r->cell->parts[p].inputs; p++) {
         const lf_part *part = &r->cell->parts[p];
-        lf_step step = {.part = part,
-                        .n = s->rows * steps,
-                        .x = s->w.x,
-                        .init = part->bias,
-                        .init_hn = part->bias_hn,
-                        .out = out,
-                        .out_stride = r->projected_stride,
-                        .scratch = s->w.blas};
-        share_panels(s, &step);
+        lf_step step = lf_own_step(s, part);
+        step.n = s->rows * steps;
+        step.x = s->w.x;
+        step.init_hn = part->bias_hn;
+        step.out = out;
+        step.out_stride = r->projected_stride;
         lf_run_step(s->plan, r->kernels[p], &step);
         r->projected[p] = out;
         out += part->columns * item;

@@ -2,6 +2,7 @@
 #include "lf_impl.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -93,6 +94,15 @@ lf_status lf_dispatch(const char *isa, lf_dtype dtype, const lf_kernels **kernel
     if (status == LF_OK)
         *kernels = find(isa)->tables[dtype];
     return status;
+}
+
+/* An eighth of the cache is left to everything else. */
+int64_t lf_cached_bytes(void) {
+    long size = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return (size > 0 ? size : 1 << 20) / 8 * 7;
 }
 
 lf_status lf_activate(lf_dtype dtype, const char *isa, lf_activation activation, int64_t n, void *y) {

@@ -134,9 +134,6 @@ static __attribute__((noinline)) void finish_by_calls(const lf_step *s, const in
  * the cache that holds them, and only loses by asking for more. */
 enum { AHEAD = 2048 / sizeof(real) };
 
-/* Weights beyond this many bytes come from the third-level cache at every step: what remains of 2 MiB of the second. */
-enum { UNCACHED = 7 << 18 };
-
 /* The panels that come after these, so many further on, or 0 for none. Each of the tiles above these panels fetches its
  * share of them into the second-level cache: the first tile over a panel would otherwise wait for most of it. */
 typedef struct {
@@ -268,7 +265,7 @@ static int64_t panels_to_come(const lf_step *s, int64_t panel, int NP) {
     const int64_t terms = (s->x ? s->part->inputs : 0) + (s->h ? s->part->recurrent : 0);
     const int64_t next = s->descending ? panel - NP : panel + NP;
     const int exist = next >= s->first_panel && next + NP <= s->last_panel;
-    return exist && s->part->columns * terms * (int64_t)sizeof(real) > UNCACHED ? next - panel : 0;
+    return exist && s->part->columns * terms * (int64_t)sizeof(real) > s->cached_bytes ? next - panel : 0;
 }
 
 /* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */
@@ -305,8 +302,8 @@ CONSTANT_INLINE void sweep(const lf_step *s, const int SINGLE, const int MOST, c
     }
 }
 
-/* Recurrent weights from which on most of a step's come from the second-level cache. */
-enum { STREAMED = 64 * 1024 };
+/* Recurrent weights from which on nearly all of a step's come from the second-level cache. */
+enum { STREAMED = 160 * 1024 };
 
 /* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. Weights out of
  * the second-level cache arrive no faster than 4 accumulators of 64 bytes take them, and fastest as one stream. */

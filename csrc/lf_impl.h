@@ -60,6 +60,7 @@ typedef struct {
     void *scratch;                   /* blas: lf_blas_scratch() bytes */
     int64_t first_panel, last_panel; /* packed: panels [first, last) of the part */
     int descending;                  /* packed: from the last panel to the first */
+    int64_t cached_bytes;            /* lf_cached_bytes() */
 } lf_step;
 
 typedef void (*lf_step_fn)(const lf_step *step);
@@ -79,6 +80,9 @@ extern const lf_kernels lf_kernels_avx512_f32, lf_kernels_avx512_f64;
 
 /* dispatch.c: the table of `isa`, or of the best usable one for NULL. */
 lf_status lf_dispatch(const char *isa, lf_dtype dtype, const lf_kernels **kernels);
+
+/* dispatch.c: how many bytes of weights stay in the second-level cache from step to step. No bit depends on it. */
+int64_t lf_cached_bytes(void);
 
 /* activations.c: any activation, one number at a time. */
 double lf_activation_value(lf_activation activation, double x);
@@ -121,6 +125,7 @@ struct lf_plan {
     lf_dtype dtype;
     lf_backend backend;
     const lf_kernels *kernels;
+    int64_t cached_bytes; /* lf_cached_bytes() */
     int64_t num_nodes, num_stages, num_cells;
     int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
     int makes_mask, two_directions;

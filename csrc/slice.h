@@ -67,6 +67,13 @@ static inline void lf_share(const lf_slice *s, int64_t n, int64_t *first, int64_
 
 static inline void lf_sync(const lf_slice *s) { lf_gang_sync(s->gang, s->member); }
 
+/* Arguments of a step of a part, for this member's share of its panels. */
+static inline lf_step lf_own_step(const lf_slice *s, const lf_part *part) {
+    lf_step step = {.part = part, .cached_bytes = s->plan->cached_bytes, .init = part->bias, .scratch = s->w.blas};
+    lf_share(s, part->panels, &step.first_panel, &step.last_panel);
+    return step;
+}
+
 /* One step of a part on the plan's backend. */
 static inline void lf_run_step(const lf_plan *plan, lf_step_fn kernel, const lf_step *step) {
     if (step->n == 0)

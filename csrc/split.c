@@ -9,16 +9,15 @@ static const double MEETING = 1700, LEAST_CALL = 25000;
 static const double LONG_CALL = 1e7;
 
 /* A step cannot be shorter than its weights take to arrive: as long as the multiply-adds of so many rows, when they
- * come from the second-level cache (48 bytes a cycle), and when they exceed CACHED bytes and come from the third (10).
- */
-enum { CACHED = 7 << 18, CACHED_ROWS = 3, UNCACHED_ROWS = 13 };
+ * come from the second-level cache (48 bytes a cycle), and when they exceed it and come from the third (10). */
+enum { CACHED_ROWS = 3, UNCACHED_ROWS = 13 };
 
 static double max(double a, double b) { return a > b ? a : b; }
 
 /* A step of a node for `rows` rows, divided by units among `share` threads. */
 static double node_cycles(const lf_plan *plan, const lf_node *node, double rows, int share) {
     const int64_t bytes = node->recurrent_work * plan->kernels->item_size / share;
-    const double least = bytes > CACHED ? UNCACHED_ROWS : CACHED_ROWS;
+    const double least = bytes > plan->cached_bytes ? UNCACHED_ROWS : CACHED_ROWS;
     const double terms = (double)node->recurrent_work * max(rows, least) + (double)node->input_work * rows;
     return terms / (2 * plan->kernels->lanes) / share;
 }

@@ -65,14 +65,11 @@ static void run_dense(const lf_slice *s, const lf_node *node, lf_view x, lf_view
             s->w.x[t * s->rows + row] = at(x, row, t);
             s->w.y[t * s->rows + row] = at(y, row, t);
         }
-    lf_step step = {.part = &node->part,
-                    .n = s->rows * steps,
-                    .x = s->w.x,
-                    .init = node->part.bias,
-                    .y = s->w.y,
-                    .candidate = node->activation,
-                    .scratch = s->w.blas};
-    lf_share(s, node->part.panels, &step.first_panel, &step.last_panel);
+    lf_step step = lf_own_step(s, &node->part);
+    step.n = s->rows * steps;
+    step.x = s->w.x;
+    step.y = s->w.y;
+    step.candidate = node->activation;
     lf_run_step(s->plan, s->plan->kernels->rnn, &step);
 }
 
