@@ -5,7 +5,7 @@
  * for a while and then sleeps on a futex. One call at a time has the team; one that finds it busy runs alone, which
  * gives the same bits. Signals are blocked in the threads, so that Ctrl-C reaches the caller. A child of fork has none
  * of its parent's threads: it forgets them and starts its own when it needs them. */
-#define _GNU_SOURCE /* syscall, pthread_sigmask */
+#define _GNU_SOURCE /* syscall, pthread_sigmask, CPU sets */
 #include "team.h"
 
 #include <limits.h>
@@ -33,6 +33,7 @@ typedef struct {
     _Alignas(LF_ALIGN) uint32_t state;
     uint32_t sleeping;
     int member;
+    int cpu; /* where its thread was when it last joined */
 } lf_seat;
 
 static struct {
@@ -41,6 +42,7 @@ static struct {
     long forks;
     const lf_job *job;
     int members;
+    int cpu;            /* of the caller */
     int64_t crowded;    /* nanoseconds of calls in a row that waited as long as they worked */
     int64_t rest_until; /* because of that */
     lf_seat seats[LF_MOST_MEMBERS - 1];
@@ -143,10 +145,34 @@ void lf_gang_sync(lf_gang *gang, int member) {
     }
 }
 
+/* Whether the caller, or the thread of a seat before this one, is on that CPU. */
+static int is_taken(int cpu, const lf_seat *seat) {
+    int taken = cpu == __atomic_load_n(&team.cpu, __ATOMIC_RELAXED);
+    for (const lf_seat *other = team.seats; other < seat && !taken; other++)
+        taken = cpu == __atomic_load_n(&other->cpu, __ATOMIC_RELAXED);
+    return taken;
+}
+
+/* A thread that woke up on the CPU of another member leaves it. The scheduler may let tens of milliseconds pass before
+ * it parts them, and until then every meeting costs a turn of it. */
+static void keep_apart(lf_seat *seat) {
+    cpu_set_t allowed, others;
+    if (is_taken(sched_getcpu(), seat) && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        others = allowed;
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+            if (CPU_ISSET(cpu, &allowed) && is_taken(cpu, seat))
+                CPU_CLR(cpu, &others);
+        if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof others, &others) == 0)
+            sched_setaffinity(0, sizeof allowed, &allowed); /* free to go on from there */
+    }
+    __atomic_store_n(&seat->cpu, sched_getcpu(), __ATOMIC_RELAXED);
+}
+
 static void *serve(void *argument) {
     lf_seat *seat = argument;
     for (;;) {
         wait_while(&seat->state, IDLE, &seat->sleeping, FOREVER);
+        keep_apart(seat);
         uint32_t offered = OFFERED;
         if (!__atomic_compare_exchange_n(&seat->state, &offered, JOINED, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             continue;
@@ -178,7 +204,11 @@ static void start_threads(int wanted) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &saved);
     pthread_t thread;
-    while (team.threads < wanted && pthread_create(&thread, NULL, serve, &team.seats[team.threads]) == 0) {
+    while (team.threads < wanted) {
+        lf_seat *seat = &team.seats[team.threads];
+        seat->cpu = -1;
+        if (pthread_create(&thread, NULL, serve, seat) != 0)
+            break;
         pthread_detach(thread);
         team.threads++;
     }
@@ -188,6 +218,7 @@ static void start_threads(int wanted) {
 /* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. */
 static int gather(int wanted, int64_t patience) {
     const int64_t end = now() + patience;
+    __atomic_store_n(&team.cpu, sched_getcpu(), __ATOMIC_RELAXED);
     for (int i = 0; i < wanted; i++)
         put(&team.seats[i].state, OFFERED, &team.seats[i].sleeping);
     int joined = 0;

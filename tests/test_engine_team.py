@@ -205,3 +205,29 @@ print("ends", flush=True)
 sys.exit(200 * 1024)  # microseconds between the interpreter's end and that of the process; the status is its low byte
 """)
     assert output == "ends\n"
+
+
+def test_members_keep_apart():
+    """A thread of the team that finds itself on the caller's CPU leaves it, and may run wherever it might before."""
+    output = run("""
+allowed = os.sched_getaffinity(0)
+here = min(allowed)
+model = Model(NETWORKS["lstm"], backend="packed", num_threads=2)
+x = inputs(NETWORKS["lstm"], 1, 400)
+before = set(os.listdir("/proc/self/task"))
+os.sched_setaffinity(0, {here})  # of this thread; the team's takes after it
+model.forward_sequence(x)
+worker, = (int(task) for task in set(os.listdir("/proc/self/task")) - before)
+os.sched_setaffinity(worker, allowed)
+cpu = None
+end = time.monotonic() + 10  # on a busy machine it may come too late for a call
+while cpu in (None, here) and time.monotonic() < end:
+    model.forward_sequence(x)
+    cpu = int(open(f"/proc/self/task/{worker}/stat").read().rpartition(")")[2].split()[36])
+    if len(allowed) == 1:
+        break
+assert os.sched_getaffinity(worker) == allowed
+assert (cpu == here) == (len(allowed) == 1), cpu
+print("done")
+""")
+    assert output == "done\n"
