@@ -18,8 +18,8 @@ from typing import Any
 LEAD_NS = 2_000_000  #: untimed calls at the start of a turn: caches fill, and the clock rises
 TURN_NS = 10_000_000  #: timed calls of a turn; one call at the least
 LEAST_ROUNDS = 3
-#: Threads of the turn before spin for work that may come: GNU OpenMP's some 15 ms, ONNX Runtime's some 45 ms. A turn waits
-#: for them to fall asleep, not longer than this, and looks so often.
+#: Threads of the turn before spin for work that may come: GNU OpenMP's some 15 ms, ONNX Runtime's some 45 ms. A turn
+#: waits for them to fall asleep, not longer than this, and looks so often.
 SPINNING_SECONDS, LOOK_SECONDS = 0.3, 0.002
 TASKS = Path("/proc/self/task")
 
