@@ -63,15 +63,16 @@ int lf_interrupted(lf_slice *s) {
     return __atomic_load_n(&gang->stop_at, __ATOMIC_RELAXED) <= s->polls++;
 }
 
-/* Rows [first, end), as many at a time as the plan allows: rows never meet, so the cut changes no bit. */
-static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t first, int64_t end, char *workspace) {
+/* Rows first, first + step, ..., as many at a time as the plan allows: rows never meet, so the cut changes no bit. */
+static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t first, int64_t step, char *workspace) {
     const lf_call *call = &w->call;
     const unsigned saved = enter_flush_to_zero();
-    for (; first < end; first += w->split.most_rows) {
+    for (int64_t left = (call->batch - first + step - 1) / step; left > 0; left -= w->split.most_rows) {
         lf_slice s = {.plan = w->plan,
                       .call = call,
                       .first_row = first,
-                      .rows = end - first < w->split.most_rows ? end - first : w->split.most_rows,
+                      .row_step = step,
+                      .rows = left < w->split.most_rows ? left : w->split.most_rows,
                       .time = call->time,
                       .gang = gang,
                       .member = member,
@@ -85,13 +86,15 @@ static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t fi
         if (member == 0)
             enter(&s);
         lf_sync(&s);
-        const lf_view x = {(char *)(uintptr_t)call->x + first * call->x_batch_stride, call->x_batch_stride,
+        const lf_view x = {(char *)(uintptr_t)call->x + first * call->x_batch_stride, step * call->x_batch_stride,
                            call->x_time_stride};
-        const lf_view y = {(char *)call->y + first * call->y_batch_stride, call->y_batch_stride, call->y_time_stride};
+        const lf_view y = {(char *)call->y + first * call->y_batch_stride, step * call->y_batch_stride,
+                           call->y_time_stride};
         lf_run_stages(&s, x, y);
         if (member == 0)
             leave(&s);
         lf_sync(&s);
+        first += s.rows * step;
     }
     leave_flush_to_zero(saved);
 }
@@ -118,19 +121,20 @@ static lf_status check_ids(const lf_plan *plan, lf_call *call) {
 static void run_units(void *context, int member, int members) {
     lf_work *w = context;
     (void)members;
-    run_rows(w, &w->all, member, member == 0, 0, w->call.batch, w->slices);
+    run_rows(w, &w->all, member, member == 0, 0, 1, w->slices);
 }
 
-/* Takes slices of the batch until none is left. */
+/* Takes slices of the batch until none is left. Rows are dealt out in turn, for those of a ragged batch often come in
+ * the order of their lengths. */
 static void run_slices(void *context, int member, int members) {
     lf_work *w = context;
-    const int64_t batch = w->call.batch, slices = w->split.slices;
+    const int64_t slices = w->split.slices;
     const size_t size = slices > 1 ? lf_slice_size(w->plan, &w->split) : 0;
     lf_gang alone;
     (void)members;
     for (int64_t i; (i = __atomic_fetch_add(&w->next_slice, 1, __ATOMIC_RELAXED)) < slices;) {
         lf_gang_init(&alone, 1);
-        run_rows(w, &alone, 0, member == 0, batch * i / slices, batch * (i + 1) / slices, w->slices + (size_t)i * size);
+        run_rows(w, &alone, 0, member == 0, i, slices, w->slices + (size_t)i * size);
     }
 }
 

@@ -32,7 +32,12 @@ static void copy_rows(char *to, int64_t to_stride, const char *from, int64_t fro
 static void enter(const lf_slice *s, void *to, int64_t stride, const void *from, int64_t size) {
     memset(to, 0, (size_t)(stride * s->rows));
     if (from)
-        copy_rows(to, stride, (const char *)from + s->first_row * size, size, size, s->rows);
+        copy_rows(to, stride, (const char *)from + s->first_row * size, s->row_step * size, size, s->rows);
+}
+
+static void leave(const lf_slice *s, void *to, const void *from, int64_t stride, int64_t size) {
+    if (to)
+        copy_rows((char *)to + s->first_row * size, s->row_step * size, from, stride, size, s->rows);
 }
 
 void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
@@ -47,11 +52,8 @@ void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const lf_state *state = &s->call->states[index];
     const lf_cell_state *own = &s->w.cells[index];
     const int64_t item = s->plan->kernels->item_size;
-    const int64_t h_size = cell->output_size * item, c_size = cell->hidden_size * item;
-    if (state->h_out)
-        copy_rows((char *)state->h_out + s->first_row * h_size, h_size, own->h, own->h_stride, h_size, s->rows);
-    if (state->c_out)
-        copy_rows((char *)state->c_out + s->first_row * c_size, c_size, own->c, own->c_stride, c_size, s->rows);
+    leave(s, state->h_out, own->h, own->h_stride, cell->output_size * item);
+    leave(s, state->c_out, own->c, own->c_stride, cell->hidden_size * item);
 }
 
 static void swap_outputs(lf_cell_state *state) {
@@ -144,7 +146,7 @@ static void point_at_step(cell_run *r, int64_t t) {
 }
 
 static int within_length(const lf_slice *s, int64_t row, int64_t t) {
-    return !s->call->lengths || t < s->call->lengths[s->first_row + row];
+    return !s->call->lengths || t < s->call->lengths[s->first_row + row * s->row_step];
 }
 
 /* Lists the rows that count at step t of the sequence. */

@@ -44,12 +44,12 @@ typedef struct {
     lf_gang all, halves[2];
 } lf_work;
 
-/* Rows [first_row, first_row + rows) of a call, as one member of a gang sees them: the gang shares the workspace, all
- * but what is each member's own, and divides every piece of work among its members. */
+/* Rows first_row, first_row + row_step, ... of a call, as one member of a gang sees them: the gang shares the
+ * workspace, all but what is each member's own, and divides every piece of work among its members. */
 typedef struct {
     const lf_plan *plan;
     const lf_call *call;
-    int64_t first_row, rows, time;
+    int64_t first_row, row_step, rows, time;
     lf_workspace w;
     lf_work *work;
     lf_gang *gang;
