@@ -99,19 +99,34 @@ static void prepare_parts(cell_run *r) {
         r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
 }
 
-/* The x part of every pre-activation of the block that this member will go on with, the parts' rows side by side. */
-static void project(cell_run *r, int64_t steps) {
+static int within_length(const lf_slice *s, int64_t row, int64_t t) {
+    return !s->call->lengths || t < s->call->lengths[s->first_row + row * s->row_step];
+}
+
+static int counts(const lf_slice *s, int64_t row, int64_t t) {
+    return within_length(s, row, t) && (!s->w.mask || s->w.mask[t * s->rows + row]);
+}
+
+/* The x part of every pre-activation of the block that this member will go on with, the parts' rows side by side; those
+ * of rows that sit a step out are left as they are. */
+static void project(cell_run *r, int64_t begin, int64_t steps) {
     const lf_slice *s = r->s;
     const int64_t item = s->plan->kernels->item_size;
     r->projected_stride = r->cell->hoisted * item;
+    int64_t n = 0;
     for (int64_t t = 0; t < steps; t++)
-        for (int64_t row = 0; row < s->rows; row++)
-            s->w.x[t * s->rows + row] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
+        for (int64_t row = 0; row < s->rows; row++) {
+            const int64_t at = t * s->rows + row;
+            s->w.x[at] = r->x.data + row * r->x.batch_stride + t * r->x.time_stride;
+            if (!r->ragged || counts(s, row, begin + t))
+                s->w.rows[n++] = (int32_t)at;
+        }
     char *out = s->w.projection;
     for (int p = 0; p < r->cell->num_parts && r->cell->parts[p].inputs; p++) {
         const lf_part *part = &r->cell->parts[p];
         lf_step step = lf_own_step(s, part);
-        step.n = s->rows * steps;
+        step.n = n;
+        step.rows = r->ragged ? s->w.rows : NULL;
         step.x = s->w.x;
         step.init_hn = part->bias_hn;
         step.out = out;
@@ -145,16 +160,12 @@ static void point_at_step(cell_run *r, int64_t t) {
     r->parts[r->cell->num_parts - 1].y = r->y ? s->w.y : NULL;
 }
 
-static int within_length(const lf_slice *s, int64_t row, int64_t t) {
-    return !s->call->lengths || t < s->call->lengths[s->first_row + row * s->row_step];
-}
-
 /* Lists the rows that count at step t of the sequence. */
 static void list_active_rows(cell_run *r, int64_t t) {
     const lf_slice *s = r->s;
     int64_t n = 0;
     for (int64_t row = 0; row < s->rows; row++)
-        if (within_length(s, row, t) && (!s->w.mask || s->w.mask[t * s->rows + row]))
+        if (counts(s, row, t))
             s->w.rows[n++] = (int32_t)row;
     for (int p = 0; p < r->cell->num_parts; p++) {
         r->parts[p].n = n;
@@ -230,7 +241,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
     choose_kernels(&r);
     prepare_parts(&r);
     if (r.hoists)
-        project(&r, steps);
+        project(&r, begin, steps);
     for (int64_t i = 0; i < steps; i++) {
         const int64_t t = backward ? steps - 1 - i : i;
         point_at_step(&r, t);

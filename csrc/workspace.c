@@ -9,7 +9,7 @@
  *   + n * B * G H' once more where two gangs of threads take a direction each
  *   + n * B * (G H' + 4 F) for each member of a pipeline of layers
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
- * and in bytes n * B * 16 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
+ * and in bytes n * B * 20 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
  * masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the members of a call share.
  */
 #include "workspace.h"
@@ -138,7 +138,7 @@ size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_wo
         w->blas = lf_carve(&c, blas_scratch(plan, (int64_t)rows), 1);
     w->x = carve_own(&c, extent, rows, sizeof *w->x);
     w->y = carve_own(&c, extent, rows, sizeof *w->y);
-    w->rows = carve_own(&c, extent, B, sizeof *w->rows);
+    w->rows = carve_own(&c, extent, rows, sizeof *w->rows);
     w->softmax = carve_own(&c, extent, widest_layer(plan), item);
     if (extent->pipelined)
         carve_pipeline(&c, plan, w, extent);
