@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ FILES: dict[str, tuple[str, Callable[[ModelSpec, Path], Any]]] = {
 def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, Start]:
     """Medians over ``rounds`` of fresh processes in turn, after one round that fills the caches of the disk.
 
-    Every process inherits this one's environment, and with it the number of threads.
+    Every process inherits this one's environment, and with it the number of threads; but all find their modules
+    compiled to bytecode, as installed ones are, whether or not this environment lets Python write any.
 
     Raises:
         DisagreementError: a first output is not the reference's.
@@ -85,6 +87,7 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "x.npy", x)
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
         commands = {BASE: ["", folder / "x.npy", folder / "y.npy"]}
         for engine in engines:
             if engine in FILES:
@@ -94,7 +97,7 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
         found: dict[str, list[Start]] = {engine: [] for engine in commands}
         for number in progress(range(rounds + 1), "cold starts"):
             for engine, arguments in commands.items():
-                start = _start(engine, arguments)
+                start = _start(engine, arguments, environment)
                 off = 0 if engine == BASE else difference(np.load(folder / "y.npy"), expected)
                 if not off <= TOLERANCE:
                     raise DisagreementError(f"{engine}: its first output differs from the reference by {off:.1e}")
@@ -103,11 +106,12 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
     return {engine: _median(starts) for engine, starts in found.items()}
 
 
-def _start(engine: str, arguments: Sequence[object]) -> Start:
+def _start(engine: str, arguments: Sequence[object], environment: Mapping[str, str]) -> Start:
     command = [sys.executable, "-m", "bench.first_output", engine, *map(str, arguments)]
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
-    return Start((float(done[-2]) - began) * 1e3, float(done[-1]) / 1024)
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    finished, kibibytes = done.stdout.split()[-2:]
+    return Start((float(finished) - began) * 1e3, float(kibibytes) / 1024)
 
 
 def _median(starts: Sequence[Start]) -> Start:
