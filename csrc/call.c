@@ -118,20 +118,18 @@ static lf_status check_ids(const lf_plan *plan, lf_call *call) {
 }
 
 /* A member of a gang that divides the units of every layer among its members. */
-static void run_units(void *context, int member, int members) {
+static void run_units(void *context, int member) {
     lf_work *w = context;
-    (void)members;
     run_rows(w, &w->all, member, member == 0, 0, 1, w->slices);
 }
 
 /* Takes slices of the batch until none is left. Rows are dealt out in turn, for those of a ragged batch often come in
  * the order of their lengths. */
-static void run_slices(void *context, int member, int members) {
+static void run_slices(void *context, int member) {
     lf_work *w = context;
     const int64_t slices = w->split.slices;
     const size_t size = slices > 1 ? lf_slice_size(w->plan, &w->split) : 0;
     lf_gang alone;
-    (void)members;
     for (int64_t i; (i = __atomic_fetch_add(&w->next_slice, 1, __ATOMIC_RELAXED)) < slices;) {
         lf_gang_init(&alone, 1);
         run_rows(w, &alone, 0, member == 0, i, slices, w->slices + (size_t)i * size);

@@ -41,7 +41,6 @@ static struct {
     int threads;           /* started, beside the callers */
     long forks;
     const lf_job *job;
-    int members;
     int cpu;            /* of the caller */
     int64_t crowded;    /* nanoseconds of calls in a row that waited as long as they worked */
     int64_t rest_until; /* because of that */
@@ -177,7 +176,7 @@ static void *serve(void *argument) {
         if (!__atomic_compare_exchange_n(&seat->state, &offered, JOINED, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             continue;
         wait_while(&seat->state, JOINED, &seat->sleeping, FOREVER);
-        team.job->run(team.job->context, seat->member, team.members);
+        team.job->run(team.job->context, seat->member);
         put(&seat->state, IDLE, &seat->sleeping);
     }
     return NULL;
@@ -257,7 +256,7 @@ static void await_members(int offered, long forks) {
 
 static int run_alone(const lf_job *job) {
     job->begin(job->context, 1);
-    job->run(job->context, 0, 1);
+    job->run(job->context, 0);
     return 1;
 }
 
@@ -285,12 +284,11 @@ int lf_team_run(int most, int64_t patience, const lf_job *job) {
     start_threads(most - 1);
     const int offered = most - 1 < team.threads ? most - 1 : team.threads;
     team.job = job;
-    team.members = 1 + gather(offered, patience);
-    job->begin(job->context, team.members);
+    job->begin(job->context, 1 + gather(offered, patience));
     start_members(offered);
     const int64_t begin = now();
     const experience before = so_far;
-    job->run(job->context, 0, team.members);
+    job->run(job->context, 0);
     await_members(offered, forks);
     if (team.forks != forks) /* the lock is a new one, and nobody's */
         return 0;

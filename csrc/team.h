@@ -25,7 +25,7 @@ void lf_gang_sync(lf_gang *gang, int member);
 
 typedef struct {
     void (*begin)(void *context, int members); /* by the caller, before anyone runs */
-    void (*run)(void *context, int member, int members);
+    void (*run)(void *context, int member);
     void (*waiting)(void *context); /* by the caller, now and then, while others still run */
     void *context;
 } lf_job;
