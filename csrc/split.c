@@ -52,27 +52,30 @@ static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, double r
     return total;
 }
 
-/* The same by a gang that makes a pipeline of it. */
-static double stage_in_a_pipeline(const lf_plan *plan, const lf_stage *stage, double rows, int64_t time, int members) {
-    return stage_cycles(plan, stage, rows) / lf_pipeline_gain(plan, stage, time, members);
+/* The same by a gang that makes a pipeline of it, if that takes less. */
+static double stage_at_best(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members,
+                            int *pipeline) {
+    const double gain = lf_pipeline_gain(plan, stage, time, members);
+    const double divided = stage_by_gang(plan, stage, (double)batch, members);
+    const double piped = stage_cycles(plan, stage, (double)batch) / gain;
+    *pipeline = gain > 1 && piped < divided;
+    return *pipeline ? piped : divided;
 }
 
 int lf_makes_pipeline(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members) {
-    const double rows = (double)batch, pipeline = stage_in_a_pipeline(plan, stage, rows, time, members);
-    return lf_pipeline_gain(plan, stage, time, members) > 1 && pipeline < stage_by_gang(plan, stage, rows, members);
+    int pipeline;
+    stage_at_best(plan, stage, batch, time, members, &pipeline);
+    return pipeline;
 }
 
 /* A step by a gang; whether any stage becomes a pipeline. */
 static double by_gang(const lf_plan *plan, int64_t batch, int64_t time, int members, int *pipelined) {
-    const double rows = (double)batch;
     double total = 0;
     *pipelined = 0;
     for (int64_t i = 0; i < plan->num_stages; i++) {
-        const lf_stage *stage = &plan->stages[i];
-        const int pipeline = lf_makes_pipeline(plan, stage, batch, time, members);
+        int pipeline;
+        total += stage_at_best(plan, &plan->stages[i], batch, time, members, &pipeline);
         *pipelined |= pipeline;
-        total += pipeline ? stage_in_a_pipeline(plan, stage, rows, time, members)
-                          : stage_by_gang(plan, stage, rows, members);
     }
     return total;
 }
