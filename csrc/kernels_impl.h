@@ -23,6 +23,9 @@ CONSTANT_INLINE int gates_of(update u) { return u == LSTM ? 4 : u == GRU ? 3 : u
 /* A GRU with reset_after sums the candidate's x and h parts apart: the reset gate multiplies only the latter. */
 CONSTANT_INLINE int sums_of(update u) { return u == GRU ? 4 : gates_of(u); }
 
+/* Of one k in a panel where F gates share a vector. */
+CONSTANT_INLINE int vectors_of(update u, int F) { return (gates_of(u) + F - 1) / F; }
+
 static inline real *at(const void *base, int64_t stride, int64_t row) { return (real *)((char *)base + row * stride); }
 
 static inline vec at_panel(const void *base, int64_t stride, int64_t row, int64_t panel) {
@@ -92,11 +95,18 @@ CONSTANT_INLINE void update_gru_candidate(const lf_step *s, int64_t row, int64_t
     store_output(s, row, panel, blend(z, h, candidate(s, n[0], USUAL)));
 }
 
-CONSTANT_INLINE void store_sums(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const update u) {
+CONSTANT_INLINE void store_sums(const lf_step *s, int64_t row, int64_t panel, const vec *sum, const int V) {
     real *out = at(s->out, s->out_stride, row) + panel * s->part->panel_stride;
     UNROLL
-    for (int g = 0; g < gates_of(u); g++)
-        v_store(out + g * s->part->gate_stride, sum[g]);
+    for (int v = 0; v < V; v++)
+        v_store(out + v * s->part->gate_stride, sum[v]);
+}
+
+/* The sums of a panel, a vector for each gate; zeros behind the lanes of a folded one. */
+CONSTANT_INLINE void unfold(vec *ready, const vec *sum, const int F, const update u) {
+    UNROLL
+    for (int a = 0; a < sums_of(u); a++)
+        ready[a] = F == 1 || (u == GRU && a == 3) ? sum[a] : v_move_lanes(sum[a / F], a % F * (LANES / F), LANES / F);
 }
 
 /* The update of MR rows x NP panels. All cell states of an LSTM come before its outputs: what one row waits for in the
@@ -142,13 +152,15 @@ typedef struct {
 
 CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int64_t terms, const real *w,
                                       int64_t panel_size, const char *next, int64_t next_step, const int FETCH,
-                                      const int MR, const int NP, const int G, const int S, const int last) {
-    for (int64_t k = 0; k < terms; k++, w += G * LANES) {
+                                      const int MR, const int NP, const int F, const update u, const int RECURRENT) {
+    const int S = sums_of(u), G = gates_of(u), FETCHES = F > 1 ? vectors_of(u, F) : NP * G;
+    const real *folded = w + (NP - 1) * panel_size;
+    for (int64_t k = 0; k < terms; k++, w += G * LANES, folded += vectors_of(u, F) * LANES) {
         vec value[MR_MAX];
         if (MR > 1) {
             UNROLL
-            for (int i = 0; i < NP * G; i++)
-                __builtin_prefetch(w + i / G * panel_size + i % G * LANES + AHEAD);
+            for (int i = 0; i < FETCHES; i++)
+                __builtin_prefetch((F > 1 ? folded : w + i / G * panel_size) + i % G * LANES + AHEAD);
         }
         if (FETCH) {
             __builtin_prefetch(next, 0, 2);
@@ -159,10 +171,12 @@ CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int6
             value[m] = v_set1(operand[m][k]);
         UNROLL
         for (int p = 0; p < NP; p++) {
+            const int folds = F > 1 && p == NP - 1, V = vectors_of(u, folds ? F : 1);
+            const real *panel = folds ? folded : w + p * panel_size;
             UNROLL
-            for (int g = 0; g < G; g++) {
-                const vec weight = v_load(w + p * panel_size + g * LANES);
-                const int a = g == G - 1 ? last : g;
+            for (int v = 0; v < V; v++) {
+                const vec weight = v_load(panel + v * LANES);
+                const int a = u == GRU && RECURRENT && v == V - 1 ? 3 : v;
                 UNROLL
                 for (int m = 0; m < MR; m++)
                     sum[(m * NP + p) * S + a] = v_fma(value[m], weight, sum[(m * NP + p) * S + a]);
@@ -171,24 +185,26 @@ CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int6
     }
 }
 
-/* sum[m][p][a] += operand[m][k] * w[panel + p][k][a] for all k; `last` is the sum that takes the last gate. */
+/* sum[m][p][v] += operand[m][k] * w[panel + p][k][v] for all k; a GRU has sum[3] for the recurrent candidate. */
 CONSTANT_INLINE void accumulate(vec *sum, const real *const *operand, int64_t terms, const void *weights, int64_t panel,
-                                const coming *c, const int MR, const int NP, const int G, const int S, const int last) {
-    const int64_t panel_size = terms * G * LANES;
+                                const coming *c, const int MR, const int NP, const int F, const update u,
+                                const int RECURRENT) {
+    const int64_t panel_size = terms * gates_of(u) * LANES; /* of all but a folded one, behind which there is none */
     const real *w = (const real *)weights + panel * panel_size;
     if (MR > 1 && c->panels) {
-        const int64_t bytes = NP * G * LANES * (int64_t)sizeof(real);
+        const int64_t bytes = NP * gates_of(u) * LANES * (int64_t)sizeof(real);
         const char *next = (const char *)(w + c->panels * panel_size) + bytes * terms * c->tile / c->tiles;
-        accumulate_terms(sum, operand, terms, w, panel_size, next, bytes / c->tiles, 1, MR, NP, G, S, last);
+        accumulate_terms(sum, operand, terms, w, panel_size, next, bytes / c->tiles, 1, MR, NP, F, u, RECURRENT);
     } else {
-        accumulate_terms(sum, operand, terms, w, panel_size, NULL, 0, 0, MR, NP, G, S, last);
+        accumulate_terms(sum, operand, terms, w, panel_size, NULL, 0, 0, MR, NP, F, u, RECURRENT);
     }
 }
 
+/* MR rows x NP panels, the last of which has F gates to a vector. */
 CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const coming *c, const int MR, const int NP,
-                          const update u) {
+                          const int F, const update u) {
     const lf_part *part = s->part;
-    const int G = gates_of(u), S = sums_of(u);
+    const int S = sums_of(u);
     int64_t row[MR_MAX];
     const real *operand[MR_MAX];
     vec sum[ACCUMULATORS];
@@ -199,16 +215,17 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
         const real *init = at(s->init, s->init_stride, row[m]);
         UNROLL
         for (int p = 0; p < NP; p++) {
+            const int vectors = vectors_of(u, p == NP - 1 ? F : 1);
             UNROLL
-            for (int g = 0; g < G; g++)
-                sum[(m * NP + p) * S + g] = v_load(init + (panel + p) * part->panel_stride + g * part->gate_stride);
+            for (int v = 0; v < vectors; v++)
+                sum[(m * NP + p) * S + v] = v_load(init + (panel + p) * part->panel_stride + v * part->gate_stride);
         }
     }
     if (s->x) {
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = (const real *)s->x[row[m]];
-        accumulate(sum, operand, part->inputs, part->w_x, panel, c, MR, NP, G, S, G - 1);
+        accumulate(sum, operand, part->inputs, part->w_x, panel, c, MR, NP, F, u, 0);
     }
     if (u == GRU) { /* only now: more sums through the loop above would not fit the registers */
         UNROLL
@@ -219,44 +236,45 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = at(s->h, s->h_stride, row[m]);
-        accumulate(sum, operand, part->recurrent, part->w_h, panel, c, MR, NP, G, S, S - 1);
+        accumulate(sum, operand, part->recurrent, part->w_h, panel, c, MR, NP, F, u, 1);
+    }
+    if (s->out) {
+        UNROLL
+        for (int i = 0; i < MR * NP; i++)
+            store_sums(s, row[i / NP], panel + i % NP, sum + i * S, vectors_of(u, i % NP == NP - 1 ? F : 1));
+        return;
     }
     /* A copy with a run-time index, so that `sum` itself stays in registers through the loops above. */
     vec ready[ACCUMULATORS];
     UNROLL
-    for (int i = 0; i < MR * NP * S; i++)
-        ready[i] = sum[i];
-    if (s->out) {
-        ONE_BY_ONE
-        for (int i = 0; i < MR * NP; i++)
-            store_sums(s, row[i / NP], panel + i % NP, ready + i * S, u);
-    } else if (is_usual(s, u)) {
+    for (int i = 0; i < MR * NP; i++)
+        unfold(ready + i * S, sum + i * S, i % NP == NP - 1 ? F : 1, u);
+    if (is_usual(s, u))
         finish(s, row, panel, ready, MR, NP, u, 1);
-    } else {
+    else
         finish_by_calls(s, row, panel, ready, MR, NP, u);
-    }
 }
 
 CONSTANT_INLINE void tile_of_rows(const lf_step *s, int64_t first, int64_t panel, const coming *c, int rows,
-                                  const int NP, const update u) {
+                                  const int NP, const int F, const update u) {
     switch (rows) {
     case 2:
-        tile(s, first, panel, c, 2, NP, u);
+        tile(s, first, panel, c, 2, NP, F, u);
         break;
     case 3:
-        tile(s, first, panel, c, 3, NP, u);
+        tile(s, first, panel, c, 3, NP, F, u);
         break;
     case 4:
         if (MR_MAX >= 4)
-            tile(s, first, panel, c, 4, NP, u);
+            tile(s, first, panel, c, 4, NP, F, u);
         break;
     case 5:
         if (MR_MAX >= 5)
-            tile(s, first, panel, c, 5, NP, u);
+            tile(s, first, panel, c, 5, NP, F, u);
         break;
     case 6:
         if (MR_MAX >= 6)
-            tile(s, first, panel, c, 6, NP, u);
+            tile(s, first, panel, c, 6, NP, F, u);
         break;
     }
 }
@@ -269,37 +287,35 @@ static int64_t panels_to_come(const lf_step *s, int64_t panel, int NP) {
 }
 
 /* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */
-CONSTANT_INLINE void over_rows(const lf_step *s, int64_t panel, const int SINGLE, const int NP, const update u) {
-    if (SINGLE) {
-        tile(s, 0, panel, NULL, 1, NP, u);
-        return;
-    }
+CONSTANT_INLINE void over_rows(const lf_step *s, int64_t panel, const int NP, const int F, const update u) {
     const int64_t tiles = (s->n + MR_MAX - 1) / MR_MAX;
     int64_t first = 0;
     coming c = {tiles > 1 ? panels_to_come(s, panel, NP) : 0, 0, tiles};
     for (; c.tile < tiles; c.tile++) {
         const int rows = (int)((s->n - first + tiles - c.tile - 1) / (tiles - c.tile));
-        tile_of_rows(s, first, panel, &c, rows, NP, u);
+        tile_of_rows(s, first, panel, &c, rows, NP, F, u);
         first += rows;
     }
 }
 
-/* Panels in groups of MOST, the last group in halves of it. */
-CONSTANT_INLINE void sweep(const lf_step *s, const int SINGLE, const int MOST, const update u) {
-    const int64_t panels = s->last_panel - s->first_panel, groups = (panels + MOST - 1) / MOST;
-    for (int64_t i = 0; i < groups; i++) {
-        int64_t panel = s->first_panel + (s->descending ? groups - 1 - i : i) * MOST;
-        if (s->last_panel - panel >= MOST) {
-            over_rows(s, panel, SINGLE, MOST, u);
-            continue;
-        }
-        for (; MOST > 4 && s->last_panel - panel >= 4; panel += 4)
-            over_rows(s, panel, SINGLE, 4, u);
-        for (; MOST > 2 && s->last_panel - panel >= 2; panel += 2)
-            over_rows(s, panel, SINGLE, 2, u);
-        for (; MOST > 1 && panel < s->last_panel; panel++)
-            over_rows(s, panel, SINGLE, 1, u);
-    }
+/* WHOLE panels, and behind them the folded one where F > 1: of one row, or one of the two of several. */
+CONSTANT_INLINE void over_panels(const lf_step *s, int64_t panel, const int WHOLE, const int F, const update u) {
+    const int NP = WHOLE + (F > 1);
+    if (NP == 0 || F > gates_of(u) || WHOLE * sums_of(u) > 8)
+        return;
+    if (s->n == 1)
+        tile(s, 0, panel, NULL, 1, NP, F, u);
+    else if (NP * sums_of(u) <= 4)
+        over_rows(s, panel, NP, F, u);
+}
+
+CONSTANT_INLINE void over_piece(const lf_step *s, int64_t panel, const int WHOLE, int fold, const update u) {
+    if (fold == 1)
+        over_panels(s, panel, WHOLE, 1, u);
+    else if (fold == 2)
+        over_panels(s, panel, WHOLE, 2, u);
+    else
+        over_panels(s, panel, WHOLE, 4, u);
 }
 
 /* Recurrent weights from which on nearly all of a step's come from the second-level cache. */
@@ -307,14 +323,49 @@ enum { STREAMED = 160 * 1024 };
 
 /* One row needs 8 accumulators to cover the latency of the multiply-add; several rows bring their own. Weights out of
  * the second-level cache arrive no faster than 4 accumulators of 64 bytes take them, and fastest as one stream. */
-CONSTANT_INLINE void step(const lf_step *s, const update u) {
-    const int64_t weights = s->part->columns * s->part->recurrent * (int64_t)sizeof(real);
+CONSTANT_INLINE int panels_at_once(const lf_step *s, const update u) {
     if (s->n > 1)
-        sweep(s, 0, 4 / sums_of(u), u);
-    else if (gates_of(u) == 4 && sizeof(vec) == 64 && weights >= STREAMED)
-        sweep(s, 1, 1, u);
-    else
-        sweep(s, 1, 8 / sums_of(u), u);
+        return 4 / sums_of(u);
+    const int64_t weights = s->part->columns * s->part->recurrent * (int64_t)sizeof(real);
+    return gates_of(u) == 4 && sizeof(vec) == 64 && weights >= STREAMED ? 1 : 8 / sums_of(u);
+}
+
+/* Panels in groups, the last group in pieces of half the size, a quarter ... Behind it comes a folded panel: with
+ * several rows it is a group of its own; of one row it goes along, as its one or two accumulators wait for one another.
+ */
+CONSTANT_INLINE void step(const lf_step *s, const update u) {
+    const int folded = s->part->fold > 1 && s->last_panel == s->part->panels, along = folded && s->n == 1;
+    const int64_t most = panels_at_once(s, u), whole = s->last_panel - folded - s->first_panel;
+    const int64_t groups = along && whole == 0 ? 1 : (whole + most - 1) / most + (folded && !along);
+    for (int64_t i = 0; i < groups; i++) {
+        const int64_t group = s->descending ? groups - 1 - i : i;
+        int64_t from = group * most < whole ? group * most : whole;
+        const int64_t to = from + most < whole ? from + most : whole;
+        do {
+            const int size = (int)(to - from);
+            const int piece = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : size;
+            const int fold = folded && from + piece == whole && (along || piece == 0) ? s->part->fold : 1;
+            const int64_t panel = s->first_panel + from;
+            switch (piece) {
+            case 0:
+                over_piece(s, panel, 0, fold, u);
+                break;
+            case 1:
+                over_piece(s, panel, 1, fold, u);
+                break;
+            case 2:
+                over_piece(s, panel, 2, fold, u);
+                break;
+            case 4:
+                over_piece(s, panel, 4, fold, u);
+                break;
+            case 8:
+                over_piece(s, panel, 8, fold, u);
+                break;
+            }
+            from += piece;
+        } while (from < to);
+    }
 }
 
 static void step_lstm(const lf_step *s) { step(s, LSTM); }

@@ -11,6 +11,10 @@
  * L units when the sum ends: the cell update happens in registers. Units beyond the last are zero columns. All of w_h
  * is one run, for it is read at every step: cut up by w_x, it would fall on half of a cache's sets.
  *
+ * Where the units of the last panel fill no more than half or a quarter of a vector, that panel is folded: F = 2 or 4
+ * gates share a vector, L/F lanes each, and ceil(G/F) vectors are the run of one k. The four gates of 50 units are 13
+ * vectors of 16 lanes, then, and not 16.
+ *
  * The same bits everywhere: every pre-activation is one chain of fused multiply-adds that starts at the bias and runs
  * over x_0 .. x_{I-1}, then h_0 .. h_{K-1}. Storing the chain after x and loading it later (the hoisted projection)
  * does not round, so hoisting, tiling, batching, threads and vector width cannot change a bit.
@@ -27,12 +31,13 @@ typedef struct {
     int64_t units;                     /* outputs per gate */
     int64_t panels;                    /* N = ceil(units / L) */
     int64_t padded;                    /* N*L */
-    int64_t columns;                   /* G*N*L: a row of pre-activations */
+    int64_t columns;                   /* a row of pre-activations: G*N*L, less where the last panel is folded */
     int gates;                         /* G */
+    int fold;                          /* packed: F of the last panel, 1 where it is like the others; blas: 1 */
     void *w_x, *w_h;                   /* packed: as pictured; blas: (G*N*L, I) and (G*N*L, K), row-major */
     void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
     void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
-    int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations */
+    int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations; of vectors, where folded */
 } lf_part;
 
 /* One step over n rows of a part, or a projection of n rows of x when `out` is set. Strides are in bytes. */

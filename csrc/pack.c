@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* For one k of a panel */
+static int64_t vectors(int64_t gates, int64_t fold) { return (gates + fold - 1) / fold; }
+
 typedef struct {
     const lf_part *part;
     const lf_part_source *source;
@@ -20,15 +23,19 @@ static int64_t source_row(const packing *p, int gate, int64_t unit) {
     return p->source->gate_rows[gate] * p->part->units + unit;
 }
 
-/* [panel][k][gate][lane] for k < terms */
+/* [panel][k][gate][lane] for k < terms, the last panel folded */
 static void pack_panels(packing *p, const void *weight, int64_t terms) {
     const lf_part *part = p->part;
-    for (int64_t unit = 0; unit < part->units; unit++)
+    for (int64_t unit = 0; unit < part->units; unit++) {
+        const int64_t panel = unit / p->lanes, first = panel * terms * part->gates * p->lanes;
+        const int fold = panel == part->panels - 1 ? part->fold : 1;
+        const int64_t run = vectors(part->gates, fold) * p->lanes, gate_lanes = p->lanes / fold;
         for (int gate = 0; gate < part->gates; gate++)
             for (int64_t k = 0; k < terms; k++) {
-                const int64_t at = ((unit / p->lanes * terms + k) * part->gates + gate) * p->lanes;
-                copy(p, at + unit % p->lanes, weight, source_row(p, gate, unit), terms, k);
+                const int64_t at = first + k * run + gate * gate_lanes + unit % p->lanes;
+                copy(p, at, weight, source_row(p, gate, unit), terms, k);
             }
+    }
 }
 
 /* (gate * N*L + unit, k) row-major, as BLAS reads a transposed matrix */
@@ -37,16 +44,6 @@ static void pack_matrix(packing *p, const void *weight, int64_t terms) {
         for (int64_t unit = 0; unit < p->part->units; unit++)
             for (int64_t k = 0; k < terms; k++)
                 copy(p, (gate * p->part->padded + unit) * terms + k, weight, source_row(p, gate, unit), terms, k);
-}
-
-static void pack_bias(packing *p) {
-    const lf_part *part = p->part;
-    for (int gate = 0; gate < part->gates; gate++)
-        for (int64_t unit = 0; unit < part->units; unit++) {
-            const int64_t panel = unit / p->lanes * part->panel_stride;
-            copy(p, panel + gate * part->gate_stride + unit % p->lanes, p->source->bias, source_row(p, gate, unit), 1,
-                 0);
-        }
 }
 
 static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source *source) {
@@ -59,10 +56,20 @@ static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source 
     if (source->weight_h)
         pack(&p, source->weight_h, part->recurrent);
     p.to = part->bias;
-    if (source->bias)
-        pack_bias(&p);
+    if (source->bias) /* as the weights of a single k */
+        pack(&p, source->bias, 1);
     if (source->bias_hn)
         memcpy(part->bias_hn, source->bias_hn, (size_t)(part->units * p.item));
+}
+
+/* How many gates share a vector of the last panel. At most as many as there are, so that the last of three has one of
+ * its own: a GRU sums its x and h parts apart. */
+static int fold_last_panel(const lf_part *part, int64_t lanes) {
+    const int64_t units = part->units - (part->panels - 1) * lanes;
+    int fold = 1;
+    while (2 * fold <= part->gates && 2 * fold * units <= lanes)
+        fold *= 2;
+    return fold;
 }
 
 void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source) {
@@ -70,7 +77,8 @@ void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_par
     const size_t item = (size_t)plan->kernels->item_size;
     part->panels = (part->units + lanes - 1) / lanes;
     part->padded = part->panels * lanes;
-    part->columns = part->gates * part->padded;
+    part->fold = plan->backend == LF_BLAS ? 1 : fold_last_panel(part, lanes);
+    part->columns = (part->gates * (part->panels - 1) + vectors(part->gates, part->fold)) * lanes;
     part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
     part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
     part->w_x = lf_carve(memory, (size_t)(part->columns * part->inputs), item);

@@ -7,6 +7,15 @@
 #define ISA_NAME "avx2"
 enum { MR_MAX = 3, ACCUMULATORS = 12, HAS_FMA = 1 };
 
+/* Words of 32 bits: all ones in the first n; n of them from `first` on, and zeros behind */
+static inline __m256i first_words(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline __m256 moved_words(__m256 a, int first, int n) {
+    const __m256i from = _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_and_ps(_mm256_permutevar8x32_ps(a, from), _mm256_castsi256_ps(first_words(n)));
+}
+
 #ifdef LF_REAL_IS_DOUBLE
 
 typedef double real;
@@ -15,9 +24,10 @@ enum { LANES = 4 };
 
 static inline vec v_load(const real *p) { return _mm256_loadu_pd(p); }
 static inline void v_store(real *p, vec a) { _mm256_storeu_pd(p, a); }
-static inline void v_store_n(real *p, vec a, int n) {
-    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
-    _mm256_maskstore_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane), a);
+static inline void v_store_n(real *p, vec a, int n) { _mm256_maskstore_pd(p, first_words(2 * n), a); }
+/* n lanes from `first` on, and zeros behind them */
+static inline vec v_move_lanes(vec a, int first, int n) {
+    return _mm256_castps_pd(moved_words(_mm256_castpd_ps(a), 2 * first, 2 * n));
 }
 static inline vec v_set1(real a) { return _mm256_set1_pd(a); }
 static inline vec v_add(vec a, vec b) { return _mm256_add_pd(a, b); }
@@ -40,10 +50,8 @@ enum { LANES = 8 };
 
 static inline vec v_load(const real *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(real *p, vec a) { _mm256_storeu_ps(p, a); }
-static inline void v_store_n(real *p, vec a, int n) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane), a);
-}
+static inline void v_store_n(real *p, vec a, int n) { _mm256_maskstore_ps(p, first_words(n), a); }
+static inline vec v_move_lanes(vec a, int first, int n) { return moved_words(a, first, n); }
 static inline vec v_set1(real a) { return _mm256_set1_ps(a); }
 static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }

@@ -16,6 +16,10 @@ enum { LANES = 8 };
 static inline vec v_load(const real *p) { return _mm512_loadu_pd(p); }
 static inline void v_store(real *p, vec a) { _mm512_storeu_pd(p, a); }
 static inline void v_store_n(real *p, vec a, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), a); }
+/* n lanes from `first` on, and zeros behind them */
+static inline vec v_move_lanes(vec a, int first, int n) {
+    return _mm512_maskz_compress_pd((__mmask8)(((1u << n) - 1) << first), a);
+}
 static inline vec v_set1(real a) { return _mm512_set1_pd(a); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_pd(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm512_sub_pd(a, b); }
@@ -38,6 +42,9 @@ enum { LANES = 16 };
 static inline vec v_load(const real *p) { return _mm512_loadu_ps(p); }
 static inline void v_store(real *p, vec a) { _mm512_storeu_ps(p, a); }
 static inline void v_store_n(real *p, vec a, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a); }
+static inline vec v_move_lanes(vec a, int first, int n) {
+    return _mm512_maskz_compress_ps((__mmask16)(((1u << n) - 1) << first), a);
+}
 static inline vec v_set1(real a) { return _mm512_set1_ps(a); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }

@@ -43,6 +43,12 @@ static inline vec v_load(const real *p) {
 }
 static inline void v_store(real *p, vec a) { memcpy(p, &a, sizeof a); }
 static inline void v_store_n(real *p, vec a, int n) { memcpy(p, &a, (size_t)n * sizeof(real)); }
+/* n lanes from `first` on, and zeros behind them */
+static inline vec v_move_lanes(vec a, int first, int n) {
+    vec lanes = {0};
+    memcpy(&lanes, (const char *)&a + (size_t)first * sizeof(real), (size_t)n * sizeof(real));
+    return lanes;
+}
 static inline vec v_add(vec a, vec b) { return a + b; }
 static inline vec v_sub(vec a, vec b) { return a - b; }
 static inline vec v_mul(vec a, vec b) { return a * b; }

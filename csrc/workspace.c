@@ -2,7 +2,7 @@
  *
  * lf_layout measures when `base` is NULL and carves otherwise, by the same text, so the two cannot disagree.
  *
- * Size of a slice of B rows (' means padded to whole vectors, n is time steps per block, at most 192), in numbers:
+ * Size of a slice of B rows at most (' means padded to whole vectors, n is time steps per block, up to 192), in numbers:
  *   B * (2 P' + 2 H') for each cell, its states and what passes between its parts
  *   + n * B * (G H' of the widest cell + 2 F of the widest layer), the block's pre-activations and values
  *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
