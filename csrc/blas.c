@@ -94,7 +94,7 @@ static const void *gather(const void *const *x, int64_t n, size_t size, void *sc
 }
 
 static int64_t number_of_rows(const lf_step *s) {
-    /* With a list of active rows every row up to the last is multiplied; the kernel then takes the active ones. */
+    /* With a list of rows every row up to the last is multiplied; whoever reads the products takes those listed. */
     return s->rows ? s->rows[s->n - 1] + 1 : s->n;
 }
 

@@ -108,7 +108,7 @@ static int counts(const lf_slice *s, int64_t row, int64_t t) {
 }
 
 /* The x part of every pre-activation of the block that this member will go on with, the parts' rows side by side; those
- * of rows that sit a step out are left as they are. */
+ * of rows that sit a step out hold anything. */
 static void project(cell_run *r, int64_t begin, int64_t steps) {
     const lf_slice *s = r->s;
     const int64_t item = s->plan->kernels->item_size;

@@ -1,4 +1,4 @@
-/* dispatch.c - which instruction sets this build has, this machine can run, and their kernel tables. */
+/* dispatch.c - what this machine offers: instruction sets that this build has kernels for, and cache. */
 #include "lf_impl.h"
 
 #include <string.h>

@@ -26,6 +26,13 @@ CONSTANT_INLINE int sums_of(update u) { return u == GRU ? 4 : gates_of(u); }
 /* Of one k in a panel where F gates share a vector. */
 CONSTANT_INLINE int vectors_of(update u, int F) { return (gates_of(u) + F - 1) / F; }
 
+/* A row of x may begin at any byte. */
+static inline real number_at(const void *p) {
+    real number;
+    memcpy(&number, p, sizeof number);
+    return number;
+}
+
 static inline real *at(const void *base, int64_t stride, int64_t row) { return (real *)((char *)base + row * stride); }
 
 static inline vec at_panel(const void *base, int64_t stride, int64_t row, int64_t panel) {
@@ -168,7 +175,7 @@ CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int6
         }
         UNROLL
         for (int m = 0; m < MR; m++)
-            value[m] = v_set1(operand[m][k]);
+            value[m] = v_set1(number_at(operand[m] + k));
         UNROLL
         for (int p = 0; p < NP; p++) {
             const int folds = F > 1 && p == NP - 1, V = vectors_of(u, folds ? F : 1);
@@ -283,7 +290,8 @@ static int64_t panels_to_come(const lf_step *s, int64_t panel, int NP) {
     const int64_t terms = (s->x ? s->part->inputs : 0) + (s->h ? s->part->recurrent : 0);
     const int64_t next = s->descending ? panel - NP : panel + NP;
     const int exist = next >= s->first_panel && next + NP <= s->last_panel;
-    return exist && s->part->columns * terms * (int64_t)sizeof(real) > s->cached_bytes ? next - panel : 0;
+    const int64_t size = (s->last_panel - s->first_panel) * s->part->panel_stride * terms * (int64_t)sizeof(real);
+    return exist && size > s->cached_bytes ? next - panel : 0;
 }
 
 /* All rows over NP panels, in tiles of nearly equal height: 16 = 6 + 5 + 5, so a tile of one row never trails. */

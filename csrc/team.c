@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,7 +34,7 @@ typedef struct {
     _Alignas(LF_ALIGN) uint32_t state;
     uint32_t sleeping;
     int member;
-    int cpu; /* where its thread was when it last joined */
+    int cpu; /* where its thread last was when it was offered a job */
 } lf_seat;
 
 static struct {
@@ -152,6 +153,16 @@ static int is_taken(int cpu, const lf_seat *seat) {
     return taken;
 }
 
+/* Gives this thread back the CPUs it had. If that is all its cpuset has, it asks for any: the kernel would hold it to a
+ * list of them even when the cpuset grows. */
+static void set_free(const cpu_set_t *allowed) {
+    cpu_set_t all, granted;
+    memset(&all, 0xff, sizeof all);
+    if (sched_setaffinity(0, sizeof all, &all) != 0 || sched_getaffinity(0, sizeof granted, &granted) != 0 ||
+        !CPU_EQUAL(&granted, allowed))
+        sched_setaffinity(0, sizeof *allowed, allowed);
+}
+
 /* A thread that woke up on the CPU of another member leaves it. The scheduler may let tens of milliseconds pass before
  * it parts them, and until then every meeting costs a turn of it. */
 static void keep_apart(lf_seat *seat) {
@@ -162,7 +173,7 @@ static void keep_apart(lf_seat *seat) {
             if (CPU_ISSET(cpu, &allowed) && is_taken(cpu, seat))
                 CPU_CLR(cpu, &others);
         if (CPU_COUNT(&others) && sched_setaffinity(0, sizeof others, &others) == 0)
-            sched_setaffinity(0, sizeof allowed, &allowed); /* free to go on from there */
+            set_free(&allowed);
     }
     __atomic_store_n(&seat->cpu, sched_getcpu(), __ATOMIC_RELAXED);
 }

@@ -2,8 +2,8 @@
  *
  * lf_layout measures when `base` is NULL and carves otherwise, by the same text, so the two cannot disagree.
  *
- * Size of a slice of B rows at most (' means padded to whole vectors, n is time steps per block, up to 192), in numbers:
- *   B * (2 P' + 2 H') for each cell, its states and what passes between its parts
+ * Size of a slice of B rows at most (' means padded to whole vectors, n is time steps per block, up to 192), in
+ * numbers: B * (2 P' + 2 H') for each cell, its states and what passes between its parts
  *   + n * B * (G H' of the widest cell + 2 F of the widest layer), the block's pre-activations and values
  *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
  *   + n * B * G H' once more where two gangs of threads take a direction each

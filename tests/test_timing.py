@@ -36,6 +36,12 @@ def test_calls_take_turns():
     assert {order.count(name) for name in "abc"} <= {2, 3}  # one round may end with what the next begins with
 
 
+def test_threads_that_cannot_be_seen(monkeypatch):
+    monkeypatch.setattr(timing, "TASKS", timing.TASKS / "nowhere")
+    monkeypatch.setattr(timing, "UNSEEN_SECONDS", 0)
+    assert len(time_in_turn({"a": lambda: None}, seconds=0, threads=2)["a"].rounds) == timing.LEAST_ROUNDS
+
+
 @contextmanager
 def a_thread_that_spins():
     spinning = ctypes.CDLL(None).getppid  # lets go of the GIL
