@@ -54,7 +54,7 @@ static void run_directions_at_once(lf_slice *s, const lf_node *node, lf_view x, 
 static void run_looking_back(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t time) {
     lf_view to[2] = {y, y};
     to[1].data += node->cells[0].output_size * s->plan->kernels->item_size;
-    if (node->num_directions == 2 && s->gang->size % 2 == 0)
+    if (lf_takes_directions_at_once(s->plan, node, s->call->batch, s->gang->size))
         run_directions_at_once(s, node, x, to, time);
     else
         for (int d = 0; d < node->num_directions; d++)

@@ -26,6 +26,9 @@ typedef struct {
 
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split);
 
+/* Whether the halves of a gang of so many take a direction of that node each, or all of it one after the other. */
+int lf_takes_directions_at_once(const lf_plan *plan, const lf_node *node, int64_t batch, int members);
+
 /* Bytes of workspace of one slice. */
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split);
 

@@ -14,18 +14,20 @@ enum { CACHED_ROWS = 3, UNCACHED_ROWS = 13 };
 
 static double max(double a, double b) { return a > b ? a : b; }
 
-/* A step of a node for `rows` rows, divided by units among `share` threads. */
-static double node_cycles(const lf_plan *plan, const lf_node *node, double rows, int share) {
-    const int64_t bytes = node->recurrent_work * plan->kernels->item_size / share;
-    const double least = bytes > plan->cached_bytes ? UNCACHED_ROWS : CACHED_ROWS;
+/* A step of a node for `rows` rows by `members` threads, each with its share of a direction's units; of one direction
+ * after the other, or `at_once` by the two halves of them. */
+static double node_cycles(const lf_plan *plan, const lf_node *node, double rows, int members, int at_once) {
+    const int64_t weights = node->num_directions == 2 && !at_once ? node->recurrent_work / 2 : node->recurrent_work;
+    const double least =
+        weights * plan->kernels->item_size / members > plan->cached_bytes ? UNCACHED_ROWS : CACHED_ROWS;
     const double terms = (double)node->recurrent_work * max(rows, least) + (double)node->input_work * rows;
-    return terms / (2 * plan->kernels->lanes) / share;
+    return terms / (2 * plan->kernels->lanes) / members;
 }
 
 static double stage_cycles(const lf_plan *plan, const lf_stage *stage, double rows) {
     double total = 0;
     for (int64_t i = stage->first; i <= stage->last; i++)
-        total += node_cycles(plan, &plan->nodes[i], rows, 1);
+        total += node_cycles(plan, &plan->nodes[i], rows, 1, 0);
     return total;
 }
 
@@ -37,18 +39,26 @@ static double alone(const lf_plan *plan, double rows) {
     return total;
 }
 
-/* A step of a node by a gang, whose halves take a direction each if there are two. */
-static double node_by_gang(const lf_plan *plan, const lf_node *node, double rows, int members) {
-    const int halves = node->num_directions == 2 && members % 2 == 0;
-    const int meetings = node->kind != LF_RECURRENT ? 0 : halves ? members > 2 : node->num_directions;
-    return node_cycles(plan, node, rows, members) + meetings * node->cells[0].num_parts * MEETING;
+/* A step of a node by a gang, and its meetings: none where a direction has one member. */
+static double node_by_gang(const lf_plan *plan, const lf_node *node, double rows, int members, int at_once) {
+    const int meetings = at_once ? members > 2 : node->num_directions;
+    return node_cycles(plan, node, rows, members, at_once) + meetings * node->cells[0].num_parts * MEETING;
+}
+
+/* Half the meetings, or none; but each member needs weights of twice the size, in one cache. */
+int lf_takes_directions_at_once(const lf_plan *plan, const lf_node *node, int64_t batch, int members) {
+    return node->num_directions == 2 && members % 2 == 0 &&
+           node_by_gang(plan, node, (double)batch, members, 1) <= node_by_gang(plan, node, (double)batch, members, 0);
 }
 
 /* A step of a stage by a gang that divides every layer. */
-static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, double rows, int members) {
+static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, int64_t batch, int members) {
     double total = 0;
-    for (int64_t i = stage->first; i <= stage->last; i++)
-        total += node_by_gang(plan, &plan->nodes[i], rows, members);
+    for (int64_t i = stage->first; i <= stage->last; i++) {
+        const lf_node *node = &plan->nodes[i];
+        const int at_once = lf_takes_directions_at_once(plan, node, batch, members);
+        total += node_by_gang(plan, node, (double)batch, members, at_once);
+    }
     return total;
 }
 
@@ -56,7 +66,7 @@ static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, double r
 static double stage_at_best(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members,
                             int *pipeline) {
     const double gain = lf_pipeline_gain(plan, stage, time, members);
-    const double divided = stage_by_gang(plan, stage, (double)batch, members);
+    const double divided = stage_by_gang(plan, stage, batch, members);
     const double piped = stage_cycles(plan, stage, (double)batch) / gain;
     *pipeline = gain > 1 && piped < divided;
     return *pipeline ? piped : divided;
