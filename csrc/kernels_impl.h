@@ -167,7 +167,8 @@ CONSTANT_INLINE void accumulate_terms(vec *sum, const real *const *operand, int6
         if (MR > 1) {
             UNROLL
             for (int i = 0; i < FETCHES; i++)
-                __builtin_prefetch((F > 1 ? folded : w + i / G * panel_size) + i % G * LANES + AHEAD);
+                if (i % G * sizeof(vec) % LF_ALIGN == 0)
+                    __builtin_prefetch((F > 1 ? folded : w + i / G * panel_size) + i % G * LANES + AHEAD);
         }
         if (FETCH) {
             __builtin_prefetch(next, 0, 2);
