@@ -27,7 +27,7 @@ from .shapes import Shape
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = Shape("lstm", 1, 100, 256, 256)
 BASE = "numpy"
-ROUNDS = 7
+ROUNDS = 15
 
 
 def _ours(spec: ModelSpec, file: Path) -> None:
