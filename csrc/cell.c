@@ -6,7 +6,7 @@
 /* The input is summed inside the step, not in a pass of its own, where it is this narrow, or where there are rows
  * enough to fill the tiles anyway and so many to its weights that reading these at every step costs less than the pass.
  */
-enum { FOLDED_FEATURES = 8, FOLDED_ROWS = 16, FOLDED_BYTES = 64 * 1024 };
+enum { ONE_PASS_FEATURES = 8, ONE_PASS_ROWS = 16, ONE_PASS_BYTES = 64 * 1024 };
 
 /* A cell at work on one block: what stays the same from step to step, and the arguments of each part's step. */
 typedef struct {
@@ -223,9 +223,10 @@ static void run_parts(cell_run *r) {
     r->parts[0].descending ^= 1;
 }
 
-static int folds(const cell_run *r) {
+static int takes_one_pass(const cell_run *r) {
     const int64_t bytes = r->cell->hoisted * r->cell->input_size * r->s->plan->kernels->item_size;
-    return r->cell->input_size <= FOLDED_FEATURES || (r->s->rows >= FOLDED_ROWS && bytes <= r->s->rows * FOLDED_BYTES);
+    return r->cell->input_size <= ONE_PASS_FEATURES ||
+           (r->s->rows >= ONE_PASS_ROWS && bytes <= r->s->rows * ONE_PASS_BYTES);
 }
 
 void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_view *y, int64_t begin, int64_t steps,
@@ -237,7 +238,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
                   .x = x,
                   .y = y,
                   .ragged = s->call->lengths || s->w.mask};
-    r.hoists = s->plan->backend == LF_BLAS || (steps > 1 && !folds(&r));
+    r.hoists = s->plan->backend == LF_BLAS || (steps > 1 && !takes_one_pass(&r));
     choose_kernels(&r);
     prepare_parts(&r);
     if (r.hoists)
