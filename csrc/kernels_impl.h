@@ -23,8 +23,7 @@ CONSTANT_INLINE int gates_of(update u) { return u == LSTM ? 4 : u == GRU ? 3 : u
 /* A GRU with reset_after sums the candidate's x and h parts apart: the reset gate multiplies only the latter. */
 CONSTANT_INLINE int sums_of(update u) { return u == GRU ? 4 : gates_of(u); }
 
-/* Of one k in a panel where F gates share a vector. */
-CONSTANT_INLINE int vectors_of(update u, int F) { return (gates_of(u) + F - 1) / F; }
+CONSTANT_INLINE int vectors_of(update u, int F) { return lf_vectors(gates_of(u), F); }
 
 /* A row of x may begin at any byte. */
 static inline real number_at(const void *p) {
@@ -307,14 +306,14 @@ CONSTANT_INLINE void over_rows(const lf_step *s, int64_t panel, const int NP, co
     }
 }
 
-/* WHOLE panels, and behind them the folded one where F > 1: of one row, or one of the two of several. */
+/* WHOLE panels, and the folded one behind them where F > 1. Several rows never ask for both: their tiles are full. */
 CONSTANT_INLINE void over_panels(const lf_step *s, int64_t panel, const int WHOLE, const int F, const update u) {
     const int NP = WHOLE + (F > 1);
     if (NP == 0 || F > gates_of(u) || WHOLE * sums_of(u) > 8)
         return;
     if (s->n == 1)
         tile(s, 0, panel, NULL, 1, NP, F, u);
-    else if (NP * sums_of(u) <= 4)
+    else if (NP * sums_of(u) <= 4 && (WHOLE == 0 || F == 1))
         over_rows(s, panel, NP, F, u);
 }
 

@@ -40,6 +40,9 @@ typedef struct {
     int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations; of vectors, where folded */
 } lf_part;
 
+/* Of one k in a panel where `fold` gates share a vector. */
+static inline int lf_vectors(int gates, int fold) { return (gates + fold - 1) / fold; }
+
 /* One step over n rows of a part, or a projection of n rows of x when `out` is set. Strides are in bytes. */
 typedef struct {
     const lf_part *part;

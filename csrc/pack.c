@@ -3,9 +3,6 @@
 
 #include <string.h>
 
-/* For one k of a panel */
-static int64_t vectors(int64_t gates, int64_t fold) { return (gates + fold - 1) / fold; }
-
 typedef struct {
     const lf_part *part;
     const lf_part_source *source;
@@ -29,7 +26,7 @@ static void pack_panels(packing *p, const void *weight, int64_t terms) {
     for (int64_t unit = 0; unit < part->units; unit++) {
         const int64_t panel = unit / p->lanes, first = panel * terms * part->gates * p->lanes;
         const int fold = panel == part->panels - 1 ? part->fold : 1;
-        const int64_t run = vectors(part->gates, fold) * p->lanes, gate_lanes = p->lanes / fold;
+        const int64_t run = lf_vectors(part->gates, fold) * p->lanes, gate_lanes = p->lanes / fold;
         for (int gate = 0; gate < part->gates; gate++)
             for (int64_t k = 0; k < terms; k++) {
                 const int64_t at = first + k * run + gate * gate_lanes + unit % p->lanes;
@@ -78,7 +75,7 @@ void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_par
     part->panels = (part->units + lanes - 1) / lanes;
     part->padded = part->panels * lanes;
     part->fold = plan->backend == LF_BLAS ? 1 : fold_last_panel(part, lanes);
-    part->columns = (part->gates * (part->panels - 1) + vectors(part->gates, part->fold)) * lanes;
+    part->columns = (part->gates * (part->panels - 1) + lf_vectors(part->gates, part->fold)) * lanes;
     part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
     part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
     part->w_x = lf_carve(memory, (size_t)(part->columns * part->inputs), item);
