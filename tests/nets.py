@@ -12,7 +12,7 @@ from lstm_fast import Model, _engine, reference
 from lstm_fast.check import difference
 from lstm_fast.spec import ModelSpec, Recurrent
 
-#: Where kernels change their ways: around vectors of 2, 4, 8 and 16 lanes, pairs of them, and folded inputs.
+#: Where kernels change their ways: around vectors of 2, 4, 8 and 16 lanes, pairs of them, folded panels, narrow inputs.
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 20, 21, 24, 25, 31, 32, 33, 40, 47, 48, 49)
 
 
