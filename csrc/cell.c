@@ -15,9 +15,10 @@ typedef struct {
     const lf_cell_plan *cell;
     lf_cell_state *state;
     lf_view x;
-    const lf_view *y; /* NULL where only the state is wanted */
-    int ragged;       /* some rows sit out some steps */
-    int hoists;       /* x is projected for the whole block before its first step */
+    const lf_view *y;  /* NULL where only the state is wanted */
+    int ragged;        /* some rows sit out some steps */
+    int hoists;        /* x is projected for the whole block before its first step */
+    int64_t copies[2]; /* of the parts' recurrent weights, read in turn */
     lf_step_fn kernels[2];
     lf_step parts[2];
     char *projected[2]; /* rows (time, batch) of pre-activations, projected_stride bytes apart */
@@ -88,6 +89,7 @@ static void prepare_parts(cell_run *r) {
         step->gate = cell->gate;
         step->candidate = cell->candidate;
         step->output = cell->output;
+        r->copies[p] = r->s->rows == 1 ? lf_copies_in_turn(r->s->plan, step->part, r->s->gang->size) : 1;
     }
     if (cell->kind == LF_GRU && !cell->split_reset)
         r->parts[0].init_hn = cell->parts[0].bias_hn;
@@ -205,6 +207,14 @@ static void fetch_outputs(const cell_run *r) {
         __builtin_prefetch((const char *)r->state->h + at);
 }
 
+/* The next step walks the panels the other way, and reads another copy. */
+static void turn(lf_step *step, int64_t copies) {
+    const lf_part *part = step->part;
+    const char *const next = (const char *)step->w_h + part->copy_bytes;
+    step->w_h = next < (const char *)part->w_h + copies * part->copy_bytes ? next : part->w_h;
+    step->descending ^= 1;
+}
+
 /* The gang meets whether or not any row counts: if somebody writes into the lengths meanwhile, members may see it
  * differently, and must not wait for one another in vain. */
 static void run_parts(cell_run *r) {
@@ -218,9 +228,9 @@ static void run_parts(cell_run *r) {
         r->parts[1].h_prev = state->h;
         r->parts[1].h_next = state->h_next;
         lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
-        r->parts[1].descending ^= 1;
+        turn(&r->parts[1], r->copies[1]);
     }
-    r->parts[0].descending ^= 1;
+    turn(&r->parts[0], r->copies[0]);
 }
 
 static int takes_one_pass(const cell_run *r) {

@@ -35,6 +35,11 @@ static int has_v3(void) {
            (saved_state() & 0x06) == 0x06; /* SSE and AVX */
 }
 
+static int is_zen5(void) {
+    const unsigned version = cpuid(1).eax, family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+    return cpuid(0).ebx == signature_AMD_ebx && family == 0x1a;
+}
+
 static int has_v4(void) {
     const unsigned leaf7 = bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL;
     return has_v3() && all_of(cpuid(7).ebx, leaf7) && (saved_state() & 0xe6) == 0xe6; /* and opmask, ZMM */
@@ -42,6 +47,7 @@ static int has_v4(void) {
 #else
 static int has_v3(void) { return 0; }
 static int has_v4(void) { return 0; }
+static int is_zen5(void) { return 0; }
 #endif
 
 static int always(void) { return 1; }
@@ -96,14 +102,20 @@ lf_status lf_dispatch(const char *isa, lf_dtype dtype, const lf_kernels **kernel
     return status;
 }
 
-/* An eighth of the cache is left to everything else. */
-int64_t lf_cached_bytes(void) {
+static int64_t second_level_cache(void) {
     long size = 0;
 #ifdef _SC_LEVEL2_CACHE_SIZE
     size = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-    return (size > 0 ? size : 1 << 20) / 8 * 7;
+    return size > 0 ? size : 1 << 20;
 }
+
+/* An eighth of the cache is left to everything else. */
+int64_t lf_cached_bytes(void) { return second_level_cache() / 8 * 7; }
+
+/* A Zen 5 reads 47 bytes a cycle from its second-level cache where it goes round and round in less than some half of
+ * it, and 63 where it goes round in more. */
+int64_t lf_least_sweep(void) { return is_zen5() ? second_level_cache() / 2 : 0; }
 
 lf_status lf_activate(lf_dtype dtype, const char *isa, lf_activation activation, int64_t n, void *y) {
     const lf_kernels *kernels;

@@ -243,7 +243,7 @@ CONSTANT_INLINE void tile(const lf_step *s, int64_t first, int64_t panel, const 
         UNROLL
         for (int m = 0; m < MR; m++)
             operand[m] = at(s->h, s->h_stride, row[m]);
-        accumulate(sum, operand, part->recurrent, part->w_h, panel, c, MR, NP, F, u, 1);
+        accumulate(sum, operand, part->recurrent, s->w_h, panel, c, MR, NP, F, u, 1);
     }
     if (s->out) {
         UNROLL

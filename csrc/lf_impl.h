@@ -35,6 +35,7 @@ typedef struct {
     int gates;                         /* G */
     int fold;                          /* packed: F of the last panel, 1 where it is like the others; blas: 1 */
     void *w_x, *w_h;                   /* packed: as pictured; blas: (G*N*L, I) and (G*N*L, K), row-major */
+    int64_t copies, copy_bytes;        /* of w_h, one behind the other; lf_copies_in_turn() */
     void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
     void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
     int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations; of vectors, where folded */
@@ -50,6 +51,7 @@ typedef struct {
     const int32_t *rows;  /* which rows, or NULL for 0 .. n-1; indexes all below */
     const void *const *x; /* rows of x, or NULL where the sum starts behind x */
     const void *h;        /* recurrent inputs, or NULL */
+    const void *w_h;      /* packed: the copy of the part's to read */
     int64_t h_stride;
     const void *init;    /* rows of pre-activations the chains start from */
     int64_t init_stride; /* 0: the bias, for every row */
@@ -91,6 +93,10 @@ lf_status lf_dispatch(const char *isa, lf_dtype dtype, const lf_kernels **kernel
 
 /* dispatch.c: how many bytes of weights stay in the second-level cache from step to step. No bit depends on it. */
 int64_t lf_cached_bytes(void);
+
+/* dispatch.c: how many bytes of weights a row should read before it reads the first of them again, or 0 where this does
+ * not matter. No bit depends on it. */
+int64_t lf_least_sweep(void);
 
 /* activations.c: any activation, one number at a time. */
 double lf_activation_value(lf_activation activation, double x);
@@ -134,6 +140,7 @@ struct lf_plan {
     lf_backend backend;
     const lf_kernels *kernels;
     int64_t cached_bytes; /* lf_cached_bytes() */
+    int64_t least_sweep;  /* lf_least_sweep() */
     int64_t num_nodes, num_stages, num_cells;
     int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
     int makes_mask, two_directions;
@@ -150,6 +157,9 @@ typedef struct {
     int gate_rows[4];
 } lf_part_source;
 void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source);
+
+/* pack.c: how many copies of its recurrent weights so many members read in turn, step by step, each its share. */
+int64_t lf_copies_in_turn(const lf_plan *plan, const lf_part *part, int members);
 
 /* blas.c: loads the library; LF_NO_BLAS where there is none. */
 lf_status lf_blas_open(void);

@@ -52,6 +52,8 @@ static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source 
     p.to = part->w_h;
     if (source->weight_h)
         pack(&p, source->weight_h, part->recurrent);
+    for (int64_t i = 1; i < part->copies; i++)
+        memcpy((char *)part->w_h + i * part->copy_bytes, part->w_h, (size_t)part->copy_bytes);
     p.to = part->bias;
     if (source->bias) /* as the weights of a single k */
         pack(&p, source->bias, 1);
@@ -69,6 +71,34 @@ static int fold_last_panel(const lf_part *part, int64_t lanes) {
     return fold;
 }
 
+enum { MOST_COPIES = 4 };
+
+/* The fewest of so many bytes each that make a sweep long enough, and not so long that it leaves the cache, or 1. */
+static int64_t copies_of(const lf_plan *plan, int64_t bytes) {
+    const int64_t least = plan->least_sweep / 8 * 7, most = plan->least_sweep / 4 * 5;
+    for (int64_t n = 1; n <= MOST_COPIES; n++)
+        if (n * bytes >= least && n * bytes <= most)
+            return n;
+    return 1;
+}
+
+int64_t lf_copies_in_turn(const lf_plan *plan, const lf_part *part, int members) {
+    const int64_t wanted = copies_of(plan, part->copy_bytes / members);
+    return wanted <= part->copies ? wanted : 1;
+}
+
+/* Only of gates, and where a step of one row waits for nothing but them: with narrower vectors it multiplies as long.
+ * Two threads need twice as many as one. */
+static void count_copies(const lf_plan *plan, lf_part *part) {
+    const lf_kernels *k = plan->kernels;
+    part->copy_bytes = part->columns * part->recurrent * k->item_size;
+    part->copies = 1;
+    if (plan->backend == LF_PACKED && part->gates > 2 && k->lanes * k->item_size == 64)
+        part->copies = copies_of(plan, part->copy_bytes);
+    if (part->copies == 2)
+        part->copies = 4;
+}
+
 void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source) {
     const int64_t lanes = plan->kernels->lanes;
     const size_t item = (size_t)plan->kernels->item_size;
@@ -79,7 +109,8 @@ void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_par
     part->panel_stride = plan->backend == LF_BLAS ? lanes : part->gates * lanes;
     part->gate_stride = plan->backend == LF_BLAS ? part->padded : lanes;
     part->w_x = lf_carve(memory, (size_t)(part->columns * part->inputs), item);
-    part->w_h = lf_carve(memory, (size_t)(part->columns * part->recurrent), item);
+    count_copies(plan, part);
+    part->w_h = lf_carve(memory, (size_t)part->copies, (size_t)part->copy_bytes);
     part->bias = lf_carve(memory, (size_t)part->columns, item);
     part->bias_hn = lf_carve(memory, (size_t)part->padded, item);
     if (memory->base)

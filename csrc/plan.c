@@ -233,6 +233,7 @@ lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_back
     plan->backend = backend;
     plan->kernels = kernels;
     plan->cached_bytes = lf_cached_bytes();
+    plan->least_sweep = lf_least_sweep();
     plan->num_nodes = n;
     const lf_status status = fill_plan(plan, layers);
     if (status == LF_OK)

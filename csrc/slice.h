@@ -72,7 +72,11 @@ static inline void lf_sync(const lf_slice *s) { lf_gang_sync(s->gang, s->member)
 
 /* Arguments of a step of a part, for this member's share of its panels. */
 static inline lf_step lf_own_step(const lf_slice *s, const lf_part *part) {
-    lf_step step = {.part = part, .cached_bytes = s->plan->cached_bytes, .init = part->bias, .scratch = s->w.blas};
+    lf_step step = {.part = part,
+                    .cached_bytes = s->plan->cached_bytes,
+                    .init = part->bias,
+                    .w_h = part->w_h,
+                    .scratch = s->w.blas};
     lf_share(s, part->panels, &step.first_panel, &step.last_panel);
     return step;
 }

@@ -20,6 +20,7 @@ from lstm_fast.spec import ACTIVATIONS, Activation, Elementwise, Masking, Softma
 FORWARD = {
     "lstm": network(stack("lstm", 21, 33, layers=2)),
     "lstm, narrow": network(stack("lstm", 3, 17)),
+    "lstm, copied weights": network(stack("lstm", 12, 88)),
     "projected": network(stack("lstm", 12, 20, layers=2, proj=7)),
     "gru": network(stack("gru", 13, 24, layers=2)),
     "gru, narrow": network(stack("gru", 1, 9)),
