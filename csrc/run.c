@@ -54,7 +54,7 @@ static void run_directions_at_once(lf_slice *s, const lf_node *node, lf_view x, 
 static void run_looking_back(lf_slice *s, const lf_node *node, lf_view x, lf_view y, int64_t time) {
     lf_view to[2] = {y, y};
     to[1].data += node->cells[0].output_size * s->plan->kernels->item_size;
-    if (lf_takes_directions_at_once(s->plan, node, s->call->batch, s->gang->size))
+    if (lf_takes_directions_at_once(s, node))
         run_directions_at_once(s, node, x, to, time);
     else
         for (int d = 0; d < node->num_directions; d++)
@@ -77,7 +77,7 @@ static void run_stage(lf_slice *s, const lf_stage *stage, lf_view x, lf_view y) 
     const int64_t time = stage->collapsed ? 1 : s->time;
     if (lf_looks_back(last))
         run_looking_back(s, last, x, y, time);
-    else if (s->w.links && lf_makes_pipeline(s->plan, stage, s->call->batch, time, s->gang->size))
+    else if (s->w.links && lf_makes_pipeline(s, stage, time))
         lf_run_pipeline(s, stage, x, y, time);
     else
         for (int64_t begin = 0; begin < time && !lf_interrupted(s); begin += s->w.block) {

@@ -21,13 +21,11 @@ typedef struct {
     int by_units, members;
     int64_t slices, most_rows; /* rows at a time, in any slice */
     int64_t patience;          /* nanoseconds to wait for members */
+    double meeting;            /* clock cycles that a meeting of a gang is thought to take */
     lf_extent extent;          /* of a slice */
 } lf_split;
 
 void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split);
-
-/* Whether the halves of a gang of so many take a direction of that node each, or all of it one after the other. */
-int lf_takes_directions_at_once(const lf_plan *plan, const lf_node *node, int64_t batch, int members);
 
 /* Bytes of workspace of one slice. */
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split);
@@ -61,6 +59,9 @@ typedef struct {
     unsigned callers_mode; /* floating-point mode to poll in */
     int64_t polls;         /* of the gang so far */
 } lf_slice;
+
+/* split.c: whether the halves of the gang take a direction of that node each, or all of it one after the other. */
+int lf_takes_directions_at_once(const lf_slice *s, const lf_node *node);
 
 /* This member's share of n: [first, last). */
 static inline void lf_share(const lf_slice *s, int64_t n, int64_t *first, int64_t *last) {

@@ -2,8 +2,10 @@
 #include "pipeline.h"
 
 /* Clock cycles that a meeting after every step takes: to tell each other, and to get the outputs out of one another's
- * caches. Below LEAST_CALL in all, calling others takes longer than it saves. */
-static const double MEETING = 700, LEAST_CALL = 25000;
+ * caches. Two thirds as long as a thread lately took to answer a call, as was seen of CPUs near to one another and far
+ * apart (170 and 740 ns); so long where that is not known. Below LEAST_CALL in all, calling others takes longer than it
+ * saves. */
+static const double CYCLES_PER_NS_OF_ANSWER = 2.5, MEETING = 700, FOREVER = 1e18, LEAST_CALL = 25000;
 
 /* The others are waited for about half as long as the caller would take alone, which is what they save, up to here. */
 static const double LONG_CALL = 1e7;
@@ -11,6 +13,14 @@ static const double LONG_CALL = 1e7;
 /* A step cannot be shorter than its weights take to arrive: as long as the multiply-adds of so many rows, when they
  * come from the second-level cache (48 bytes a cycle), and when they exceed it and come from the third (10). */
 enum { CACHED_ROWS = 3, UNCACHED_ROWS = 13 };
+
+/* What an estimate is about. */
+typedef struct {
+    const lf_plan *plan;
+    int64_t batch, time;
+    int members;
+    double meeting;
+} conditions;
 
 static double max(double a, double b) { return a > b ? a : b; }
 
@@ -40,54 +50,62 @@ static double alone(const lf_plan *plan, double rows) {
 }
 
 /* A step of a node by a gang, and its meetings: none where a direction has one member. */
-static double node_by_gang(const lf_plan *plan, const lf_node *node, double rows, int members, int at_once) {
-    const int meetings = at_once ? members > 2 : node->num_directions;
-    return node_cycles(plan, node, rows, members, at_once) + meetings * node->cells[0].num_parts * MEETING;
+static double node_by_gang(const conditions *c, const lf_node *node, int at_once) {
+    const int meetings = at_once ? c->members > 2 : node->num_directions;
+    return node_cycles(c->plan, node, (double)c->batch, c->members, at_once) +
+           meetings * node->cells[0].num_parts * c->meeting;
 }
 
 /* Half the meetings, or none; but each member needs weights of twice the size, in one cache. */
-int lf_takes_directions_at_once(const lf_plan *plan, const lf_node *node, int64_t batch, int members) {
-    return node->num_directions == 2 && members % 2 == 0 &&
-           node_by_gang(plan, node, (double)batch, members, 1) <= node_by_gang(plan, node, (double)batch, members, 0);
+static int takes_directions_at_once(const conditions *c, const lf_node *node) {
+    return node->num_directions == 2 && c->members % 2 == 0 && node_by_gang(c, node, 1) <= node_by_gang(c, node, 0);
 }
 
 /* A step of a stage by a gang that divides every layer. */
-static double stage_by_gang(const lf_plan *plan, const lf_stage *stage, int64_t batch, int members) {
+static double stage_by_gang(const conditions *c, const lf_stage *stage) {
     double total = 0;
     for (int64_t i = stage->first; i <= stage->last; i++) {
-        const lf_node *node = &plan->nodes[i];
-        const int at_once = lf_takes_directions_at_once(plan, node, batch, members);
-        total += node_by_gang(plan, node, (double)batch, members, at_once);
+        const lf_node *node = &c->plan->nodes[i];
+        total += node_by_gang(c, node, takes_directions_at_once(c, node));
     }
     return total;
 }
 
 /* The same by a gang that makes a pipeline of it, if that takes less. */
-static double stage_at_best(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members,
-                            int *pipeline) {
-    const double gain = lf_pipeline_gain(plan, stage, time, members);
-    const double divided = stage_by_gang(plan, stage, batch, members);
-    const double piped = stage_cycles(plan, stage, (double)batch) / gain;
+static double stage_at_best(const conditions *c, const lf_stage *stage, int *pipeline) {
+    const double gain = lf_pipeline_gain(c->plan, stage, c->time, c->members);
+    const double divided = stage_by_gang(c, stage);
+    const double piped = stage_cycles(c->plan, stage, (double)c->batch) / gain;
     *pipeline = gain > 1 && piped < divided;
     return *pipeline ? piped : divided;
 }
 
-int lf_makes_pipeline(const lf_plan *plan, const lf_stage *stage, int64_t batch, int64_t time, int members) {
-    int pipeline;
-    stage_at_best(plan, stage, batch, time, members, &pipeline);
-    return pipeline;
-}
-
 /* A step by a gang; whether any stage becomes a pipeline. */
-static double by_gang(const lf_plan *plan, int64_t batch, int64_t time, int members, int *pipelined) {
+static double by_gang(const conditions *c, int *pipelined) {
     double total = 0;
     *pipelined = 0;
-    for (int64_t i = 0; i < plan->num_stages; i++) {
+    for (int64_t i = 0; i < c->plan->num_stages; i++) {
         int pipeline;
-        total += stage_at_best(plan, &plan->stages[i], batch, time, members, &pipeline);
+        total += stage_at_best(c, &c->plan->stages[i], &pipeline);
         *pipelined |= pipeline;
     }
     return total;
+}
+
+static conditions conditions_of(const lf_slice *s, int64_t time) {
+    return (conditions){s->plan, s->call->batch, time, s->gang->size, s->work->split.meeting};
+}
+
+int lf_takes_directions_at_once(const lf_slice *s, const lf_node *node) {
+    const conditions c = conditions_of(s, s->time);
+    return takes_directions_at_once(&c, node);
+}
+
+int lf_makes_pipeline(const lf_slice *s, const lf_stage *stage, int64_t time) {
+    const conditions c = conditions_of(s, time);
+    int pipeline;
+    stage_at_best(&c, stage, &pipeline);
+    return pipeline;
 }
 
 static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
@@ -95,25 +113,51 @@ static int64_t most_rows(const lf_plan *plan, int64_t batch, int64_t slices) {
     return rows < plan->rows_at_once ? rows : plan->rows_at_once;
 }
 
-void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
+static lf_split divide_rows(const conditions *c, int64_t slices) {
+    const int64_t most = most_rows(c->plan, c->batch, slices);
+    return (lf_split){.members = (int)slices,
+                      .slices = slices,
+                      .most_rows = most,
+                      .extent = {.rows = most, .most = most, .time = c->time, .members = 1}};
+}
+
+static lf_split divide_units(const conditions *c, int pipelined) {
+    lf_split split = divide_rows(c, 1);
+    split.by_units = 1;
+    split.members = split.extent.members = c->members;
+    split.extent.pipelined = pipelined;
+    return split;
+}
+
+static conditions conditions_for(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
     const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
-    const double rows = (double)batch, step = alone(plan, rows), call = step * (double)time;
-    *split = (lf_split){.members = 1, .slices = 1, .patience = (int64_t)(call < LONG_CALL ? call / 6 : LONG_CALL / 6)};
-    int pipelined = 0;
-    if (threads > 1 && call >= LEAST_CALL) {
-        const int64_t slices = batch < threads ? batch : threads;
-        const double by_rows = alone(plan, rows / (double)slices);
-        const double gang = plan->backend == LF_PACKED ? by_gang(plan, batch, time, threads, &pipelined) : step;
-        split->by_units = gang < by_rows && gang < 0.85 * step;
-        split->slices = split->by_units ? 1 : slices;
-        split->members = split->by_units ? threads : (int)slices;
+    const int worth_it = threads > 1 && alone(plan, (double)batch) * (double)time >= LEAST_CALL;
+    return (conditions){plan, batch, time, worth_it ? threads : 1, 0};
+}
+
+static int64_t slices_of(const conditions *c) { return c->batch < c->members ? c->batch : c->members; }
+
+/* Whether a gang divides the units; whether any stage becomes a pipeline. */
+static int prefers_units(const conditions *c, int *pipelined) {
+    if (c->members == 1 || c->plan->backend != LF_PACKED)
+        return 0;
+    const double rows = (double)c->batch, gang = by_gang(c, pipelined);
+    return gang < alone(c->plan, rows / (double)slices_of(c)) && gang < 0.85 * alone(c->plan, rows);
+}
+
+void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
+    conditions c = conditions_for(plan, batch, time, num_threads);
+    if (c.members == 1) {
+        *split = divide_rows(&c, 1);
+        return;
     }
-    split->most_rows = most_rows(plan, batch, split->slices);
-    split->extent = (lf_extent){.rows = split->most_rows,
-                                .most = split->most_rows,
-                                .time = time,
-                                .members = split->by_units ? threads : 1,
-                                .pipelined = split->by_units && pipelined};
+    const int64_t answer = lf_team_answer();
+    c.meeting = answer ? CYCLES_PER_NS_OF_ANSWER * (double)answer : MEETING;
+    int pipelined;
+    *split = prefers_units(&c, &pipelined) ? divide_units(&c, pipelined) : divide_rows(&c, slices_of(&c));
+    const double call = alone(plan, (double)batch) * (double)time;
+    split->patience = (int64_t)((call < LONG_CALL ? call : LONG_CALL) / 6);
+    split->meeting = c.meeting;
 }
 
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split) {
@@ -121,14 +165,28 @@ size_t lf_slice_size(const lf_plan *plan, const lf_split *split) {
     return lf_layout(plan, &split->extent, NULL, &unused);
 }
 
-size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
-    if (batch <= 0)
-        return 0;
-    lf_split split;
+static size_t size_of(const lf_plan *plan, lf_split split) {
     size_t total;
-    lf_split_call(plan, batch, time, num_threads, &split);
     if (__builtin_mul_overflow(lf_slice_size(plan, &split), (size_t)split.slices, &total) ||
         __builtin_add_overflow(total, sizeof(lf_work), &total))
         return SIZE_MAX;
     return total;
+}
+
+/* Whatever a meeting will take. The longer, the fewer are the calls that divide units, and the more of their stages
+ * become pipelines. */
+size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
+    if (batch <= 0)
+        return 0;
+    conditions c = conditions_for(plan, batch, time, num_threads);
+    size_t most = size_of(plan, divide_rows(&c, slices_of(&c)));
+    int pipelined;
+    if (prefers_units(&c, &pipelined))
+        for (int longest = 0; longest < 2; longest++) {
+            c.meeting = longest ? FOREVER : 0; /* not infinity, for some stages have no meetings */
+            by_gang(&c, &pipelined);
+            const size_t size = size_of(plan, divide_units(&c, pipelined));
+            most = size > most ? size : most;
+        }
+    return most;
 }

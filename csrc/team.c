@@ -19,11 +19,13 @@
 #include <unistd.h>
 
 enum {
-    SPIN = 200 * 1000,     /* nanoseconds: a sleeper takes 50 to 100 µs to wake */
-    ALONE = 2 * 1000,      /* of them, before it gives way */
-    NAP = 5 * 1000 * 1000, /* between two calls of waiting(), and at a meeting */
-    LOOKS = 16,            /* at a word, between two at the clock */
-    FOREVER = INT_MAX,     /* of a futex */
+    SPIN = 200 * 1000,          /* nanoseconds: a sleeper takes 50 to 100 µs to wake */
+    ALONE = 2 * 1000,           /* of them, before it gives way */
+    NAP = 5 * 1000 * 1000,      /* between two calls of waiting(), and at a meeting */
+    LOOKS = 16,                 /* at a word, between two at the clock */
+    FOREVER = INT_MAX,          /* of a futex */
+    ANSWERS = 8,                /* the quickest of so many counts, for the others were disturbed */
+    RECENT = 100 * 1000 * 1000, /* and for so long: CPUs that are rented move */
     CROWDED = 100 * 1000 * 1000,
     REST = 1000 * 1000 * 1000
 };
@@ -45,6 +47,9 @@ static struct {
     int cpu;            /* of the caller */
     int64_t crowded;    /* nanoseconds of calls in a row that waited as long as they worked */
     int64_t rest_until; /* because of that */
+    int64_t answers[ANSWERS];
+    int64_t answered; /* how many ever */
+    int64_t answer, answer_until;
     lf_seat seats[LF_MOST_MEMBERS - 1];
 } team = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
@@ -197,6 +202,7 @@ static void forget_after_fork(void) {
     pthread_mutex_init(&team.owner, NULL);
     team.threads = 0;
     team.crowded = 0;
+    team.answer_until = 0;
     team.forks++;
     for (int i = 0; i < LF_MOST_MEMBERS - 1; i++)
         team.seats[i] = (lf_seat){.state = IDLE};
@@ -225,9 +231,27 @@ static void start_threads(int wanted) {
     pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
+static void notice_answer(int64_t taken, int64_t at) {
+    if (at > team.answer_until)
+        memset(team.answers, 0, sizeof team.answers);
+    team.answers[team.answered++ % ANSWERS] = taken;
+    int64_t least = taken;
+    for (int i = 0; i < ANSWERS; i++)
+        if (team.answers[i] && team.answers[i] < least)
+            least = team.answers[i];
+    __atomic_store_n(&team.answer, least, __ATOMIC_RELAXED);
+    __atomic_store_n(&team.answer_until, at + RECENT, __ATOMIC_RELAXED);
+}
+
+int64_t lf_team_answer(void) {
+    const int64_t until = __atomic_load_n(&team.answer_until, __ATOMIC_RELAXED);
+    return until && now() < until ? __atomic_load_n(&team.answer, __ATOMIC_RELAXED) : 0;
+}
+
 /* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. */
 static int gather(int wanted, int64_t patience) {
-    const int64_t end = now() + patience;
+    const int64_t begin = now(), end = begin + patience;
+    const int spins = wanted > 0 && !__atomic_load_n(&team.seats[0].sleeping, __ATOMIC_RELAXED);
     __atomic_store_n(&team.cpu, sched_getcpu(), __ATOMIC_RELAXED);
     for (int i = 0; i < wanted; i++)
         put(&team.seats[i].state, OFFERED, &team.seats[i].sleeping);
@@ -241,6 +265,10 @@ static int gather(int wanted, int64_t patience) {
             seat->member = ++joined;
         else
             seat->member = 0;
+        if (i == 0 && spins && seat->member) {
+            const int64_t at = now();
+            notice_answer(at - begin, at);
+        }
     }
     return joined;
 }

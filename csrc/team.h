@@ -35,6 +35,10 @@ typedef struct {
  * the team. Returns 0 in a child of fork whose parent was inside this call: the other members are not there. */
 int lf_team_run(int most, int64_t patience, const lf_job *job);
 
+/* Nanoseconds that a spinning thread of the team lately took to answer a call, or 0 where this is not known. It tells
+ * how far its CPU is. */
+int64_t lf_team_answer(void);
+
 /* Forks between this process and the one that loaded the engine; changes under a job that may fork. */
 long lf_team_forks(void);
 

@@ -11,6 +11,7 @@
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
  * and in bytes n * B * 20 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
  * masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the members of a call share.
+ * With several threads it is enough for each way that split.c may divide the call.
  */
 #include "workspace.h"
 
