@@ -12,7 +12,6 @@ from .cells import FLOAT32, Cell, engines_of, geometric_mean
 from .engines import OURS, OURS_AVX2
 from .measure import TOLERANCE
 from .results import Run, Start
-from .starts import BASE
 
 #: What every shape must reach against an engine: its median ÷ ours.
 REQUIRED = {"numpy": 1.0, "onnxruntime": 0.5}
@@ -99,14 +98,13 @@ def low_precision_table(cells: Sequence[Cell]) -> Table:
 
 def starts_table(starts: Mapping[str, Start]) -> Table:
     """Cold start and peak memory, and what they are over those of NumPy alone."""
-    base = starts.get(BASE, Start(0, 0))
     rows = [
         [
             name,
             f"{start.milliseconds:,.0f}",
-            f"{start.milliseconds - base.milliseconds:+,.0f}",
+            f"{start.more_milliseconds:+,.0f}",
             f"{start.mebibytes:,.0f}",
-            f"{start.mebibytes - base.mebibytes:+,.0f}",
+            f"{start.more_mebibytes:+,.0f}",
         ]
         for name, start in starts.items()
     ]

@@ -103,7 +103,7 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
                     raise DisagreementError(f"{engine}: its first output differs from the reference by {off:.1e}")
                 if number:
                     found[engine].append(start)
-    return {engine: _median(starts) for engine, starts in found.items()}
+    return {engine: _median(starts, found[BASE]) for engine, starts in found.items()}
 
 
 def _start(engine: str, arguments: Sequence[object], environment: Mapping[str, str]) -> Start:
@@ -114,8 +114,13 @@ def _start(engine: str, arguments: Sequence[object], environment: Mapping[str, s
     return Start((float(finished) - began) * 1e3, float(kibibytes) / 1024)
 
 
-def _median(starts: Sequence[Start]) -> Start:
-    return Start(
-        round(statistics.median(start.milliseconds for start in starts), 1),
-        round(statistics.median(start.mebibytes for start in starts), 1),
+def _median(starts: Sequence[Start], base: Sequence[Start]) -> Start:
+    """What they took, and what more than the base in the same round, which was as quick or slow."""
+    pairs = list(zip(starts, base, strict=True))
+    found = (
+        [start.milliseconds for start in starts],
+        [start.mebibytes for start in starts],
+        [start.milliseconds - other.milliseconds for start, other in pairs],
+        [start.mebibytes - other.mebibytes for start, other in pairs],
     )
+    return Start(*(round(statistics.median(values), 1) for values in found))

@@ -157,6 +157,9 @@ def test_a_fresh_process_is_measured(monkeypatch):
     found = measure_starts([OURS, "numpy"], rounds=1)
     assert list(found) == ["numpy", OURS]
     assert all(start.milliseconds > 1 and start.mebibytes > 1 for start in found.values())
+    more = found[OURS].milliseconds - found["numpy"].milliseconds
+    assert found[OURS].more_milliseconds == pytest.approx(more, abs=0.2)
+    assert found["numpy"].more_milliseconds == found["numpy"].more_mebibytes == 0
 
 
 # the plan
