@@ -49,12 +49,12 @@ microbench: $(VENV)/with-micro
 lint: $(VENV)/with-lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] bench/*.c
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.[ch] bench/*.c tests/c/*.c
 
 format: $(VENV)/with-lint
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
-	$(VENV)/bin/clang-format -i csrc/*.[ch] bench/*.c
+	$(VENV)/bin/clang-format -i csrc/*.[ch] bench/*.c tests/c/*.c
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lstm_fast/_libs lstm_fast/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache

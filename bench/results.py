@@ -12,12 +12,12 @@ from .cells import Cell, geometric_mean
 
 @dataclass(frozen=True)
 class Start:
-    """A process that loads a model file and runs it once: medians of several, each of its own."""
+    """Processes that load a model file and run it once: the median of each number."""
 
     milliseconds: float  #: from the start of the process to the first output
     mebibytes: float  #: the most that was resident until then
-    more_milliseconds: float = 0  #: than the base took in the same round
-    more_mebibytes: float = 0
+    more_milliseconds: float  #: than the base took in the same round
+    more_mebibytes: float
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -94,7 +93,7 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
                 file, write = FILES[engine]
                 write(spec, folder / file)
                 commands[engine] = [folder / file, folder / "x.npy", folder / "y.npy"]
-        found: dict[str, list[Start]] = {engine: [] for engine in commands}
+        found: dict[str, list[tuple[float, float]]] = {engine: [] for engine in commands}
         for number in progress(range(rounds + 1), "cold starts"):
             for engine, arguments in commands.items():
                 start = _start(engine, arguments, environment)
@@ -103,24 +102,20 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
                     raise DisagreementError(f"{engine}: its first output differs from the reference by {off:.1e}")
                 if number:
                     found[engine].append(start)
-    return {engine: _median(starts, found[BASE]) for engine, starts in found.items()}
+    return {engine: _medians(starts, found[BASE]) for engine, starts in found.items()}
 
 
-def _start(engine: str, arguments: Sequence[object], environment: Mapping[str, str]) -> Start:
+def _start(engine: str, arguments: Sequence[object], environment: Mapping[str, str]) -> tuple[float, float]:
+    """Milliseconds and mebibytes of one process."""
     command = [sys.executable, "-m", "bench.first_output", engine, *map(str, arguments)]
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     finished, kibibytes = done.stdout.split()[-2:]
-    return Start((float(finished) - began) * 1e3, float(kibibytes) / 1024)
+    return (float(finished) - began) * 1e3, float(kibibytes) / 1024
 
 
-def _median(starts: Sequence[Start], base: Sequence[Start]) -> Start:
-    """What they took, and what more than the base in the same round, which was as quick or slow."""
-    pairs = list(zip(starts, base, strict=True))
-    found = (
-        [start.milliseconds for start in starts],
-        [start.mebibytes for start in starts],
-        [start.milliseconds - other.milliseconds for start, other in pairs],
-        [start.mebibytes - other.mebibytes for start, other in pairs],
-    )
-    return Start(*(round(statistics.median(values), 1) for values in found))
+def _medians(starts: Sequence[tuple[float, float]], base: Sequence[tuple[float, float]]) -> Start:
+    """Of what they took, and of what more than the base in the same round, which was as quick or slow."""
+    own = np.array(starts)
+    medians = (*np.median(own, axis=0), *np.median(own - base, axis=0))
+    return Start(*(round(float(value), 1) for value in medians))

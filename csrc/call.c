@@ -154,7 +154,7 @@ lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace) {
     w->plan = plan;
     w->call = *call;
     w->slices = (char *)workspace + sizeof *w;
-    lf_split_call(plan, call->batch, call->time, call->num_threads, &w->split);
+    lf_split_call(plan, call->batch, call->time, &w->split);
     w->job = (lf_job){begin, w->split.by_units ? run_units : run_slices, ask_while_waiting, w};
     for (int members = w->split.members;; members = 1) {
         w->next_slice = 0;

@@ -35,14 +35,15 @@ static int has_v3(void) {
            (saved_state() & 0x06) == 0x06; /* SSE and AVX */
 }
 
-static int is_zen5(void) {
-    const unsigned version = cpuid(1).eax, family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
-    return cpuid(0).ebx == signature_AMD_ebx && family == 0x1a;
-}
-
 static int has_v4(void) {
     const unsigned leaf7 = bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL;
     return has_v3() && all_of(cpuid(7).ebx, leaf7) && (saved_state() & 0xe6) == 0xe6; /* and opmask, ZMM */
+}
+
+/* Those for servers: AMD's family 1ah, models 00h to 1fh. */
+static int is_zen5(void) {
+    const unsigned version = cpuid(1).eax, family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+    return cpuid(0).ebx == signature_AMD_ebx && family == 0x1a && (version >> 16 & 0xf) <= 1;
 }
 #else
 static int has_v3(void) { return 0; }

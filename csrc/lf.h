@@ -117,19 +117,20 @@ typedef struct {
     const lf_state *states;            /* one per cell, in layer order, forward before backward */
     int (*interrupted)(void *context); /* polled between time blocks by the calling thread, or NULL */
     void *context;
-    int num_threads;
     int64_t fault_row, fault_step; /* where, after LF_INDEX_RANGE */
 } lf_call;
 
-/* Builds a plan from n layers. `isa` is a name or NULL for the best this machine can run. */
+/* Builds a plan from n layers. `isa` is a name or NULL for the best this machine can run; `num_threads` is how many a
+ * call may take, with the caller's own. */
 lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_backend backend, const char *isa,
-                      lf_plan **plan);
+                      int num_threads, lf_plan **plan);
 void lf_plan_free(lf_plan *plan);
 
 const char *lf_plan_isa(const lf_plan *plan);
 
-/* Bytes of workspace a call needs, 64-byte aligned by the caller; SIZE_MAX when the sizes overflow. */
-size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads);
+/* Bytes of workspace that any call of this shape needs, 64-byte aligned by the caller; SIZE_MAX when the sizes
+ * overflow. */
+size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time);
 
 lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace);
 

@@ -139,6 +139,7 @@ struct lf_plan {
     lf_dtype dtype;
     lf_backend backend;
     const lf_kernels *kernels;
+    int num_threads;      /* of a call, at most */
     int64_t cached_bytes; /* lf_cached_bytes() */
     int64_t least_sweep;  /* lf_least_sweep() */
     int64_t num_nodes, num_stages, num_cells;

@@ -73,7 +73,8 @@ static int fold_last_panel(const lf_part *part, int64_t lanes) {
 
 enum { MOST_COPIES = 4 };
 
-/* The fewest of so many bytes each that make a sweep long enough, and not so long that it leaves the cache, or 1. */
+/* The fewest of so many bytes each that make a sweep long enough, and not so long that it leaves the cache; 1 where no
+ * number does. */
 static int64_t copies_of(const lf_plan *plan, int64_t bytes) {
     const int64_t least = plan->least_sweep / 8 * 7, most = plan->least_sweep / 4 * 5;
     for (int64_t n = 1; n <= MOST_COPIES; n++)
@@ -87,16 +88,19 @@ int64_t lf_copies_in_turn(const lf_plan *plan, const lf_part *part, int members)
     return wanted <= part->copies ? wanted : 1;
 }
 
-/* Only of gates, and where a step of one row waits for nothing but them: with narrower vectors it multiplies as long.
- * Two threads need twice as many as one. */
+/* As many as any number of threads wants. Only of gates, and where a step of one row waits for nothing but them: with
+ * narrower vectors it multiplies as long. */
 static void count_copies(const lf_plan *plan, lf_part *part) {
     const lf_kernels *k = plan->kernels;
     part->copy_bytes = part->columns * part->recurrent * k->item_size;
     part->copies = 1;
-    if (plan->backend == LF_PACKED && part->gates > 2 && k->lanes * k->item_size == 64)
-        part->copies = copies_of(plan, part->copy_bytes);
-    if (part->copies == 2)
-        part->copies = 4;
+    if (plan->least_sweep == 0 || plan->backend == LF_BLAS || part->gates < 3 || k->lanes * k->item_size != 64)
+        return;
+    const int64_t least = plan->least_sweep / (2 * MOST_COPIES);
+    for (int members = 1; members <= plan->num_threads && part->copy_bytes / members >= least; members++) {
+        const int64_t wanted = copies_of(plan, part->copy_bytes / members);
+        part->copies = wanted > part->copies ? wanted : part->copies;
+    }
 }
 
 void lf_pack(const lf_plan *plan, lf_carver *memory, lf_part *part, const lf_part_source *source) {

@@ -217,7 +217,7 @@ static lf_status fill_plan(lf_plan *plan, const lf_layer *layers) {
 }
 
 lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_backend backend, const char *isa,
-                      lf_plan **result) {
+                      int num_threads, lf_plan **result) {
     const lf_kernels *kernels;
     const lf_status usable = lf_dispatch(isa, dtype, &kernels);
     if (usable != LF_OK)
@@ -232,6 +232,7 @@ lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_back
     plan->dtype = dtype;
     plan->backend = backend;
     plan->kernels = kernels;
+    plan->num_threads = num_threads;
     plan->cached_bytes = lf_cached_bytes();
     plan->least_sweep = lf_least_sweep();
     plan->num_nodes = n;

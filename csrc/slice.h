@@ -25,7 +25,7 @@ typedef struct {
     lf_extent extent;          /* of a slice */
 } lf_split;
 
-void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split);
+void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, lf_split *split);
 
 /* Bytes of workspace of one slice. */
 size_t lf_slice_size(const lf_plan *plan, const lf_split *split);

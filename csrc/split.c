@@ -2,10 +2,12 @@
 #include "pipeline.h"
 
 /* Clock cycles that a meeting after every step takes: to tell each other, and to get the outputs out of one another's
- * caches. Two thirds as long as a thread lately took to answer a call, as was seen of CPUs near to one another and far
- * apart (170 and 740 ns); so long where that is not known. Below LEAST_CALL in all, calling others takes longer than it
- * saves. */
-static const double CYCLES_PER_NS_OF_ANSWER = 2.5, MEETING = 700, FOREVER = 1e18, LEAST_CALL = 25000;
+ * caches. It is two thirds of the time in which a thread lately answered a call, as was seen of CPUs near to each other
+ * and far apart (170 and 740 ns, at 3.8 GHz), or MEETING where that is not known. */
+static const double CYCLES_PER_NS_OF_ANSWER = 2.5, MEETING = 700, LONGEST_MEETING = 1e18;
+
+/* Clock cycles of a call below which calling others takes longer than it saves. */
+static const double LEAST_CALL = 25000;
 
 /* The others are waited for about half as long as the caller would take alone, which is what they save, up to here. */
 static const double LONG_CALL = 1e7;
@@ -19,7 +21,7 @@ typedef struct {
     const lf_plan *plan;
     int64_t batch, time;
     int members;
-    double meeting;
+    double meeting, alone; /* cycles: of a meeting, of a step by one thread */
 } conditions;
 
 static double max(double a, double b) { return a > b ? a : b; }
@@ -93,7 +95,11 @@ static double by_gang(const conditions *c, int *pipelined) {
 }
 
 static conditions conditions_of(const lf_slice *s, int64_t time) {
-    return (conditions){s->plan, s->call->batch, time, s->gang->size, s->work->split.meeting};
+    return (conditions){.plan = s->plan,
+                        .batch = s->call->batch,
+                        .time = time,
+                        .members = s->gang->size,
+                        .meeting = s->work->split.meeting};
 }
 
 int lf_takes_directions_at_once(const lf_slice *s, const lf_node *node) {
@@ -129,24 +135,30 @@ static lf_split divide_units(const conditions *c, int pipelined) {
     return split;
 }
 
-static conditions conditions_for(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
-    const int threads = num_threads < 1 ? 1 : num_threads > LF_MOST_MEMBERS ? LF_MOST_MEMBERS : num_threads;
-    const int worth_it = threads > 1 && alone(plan, (double)batch) * (double)time >= LEAST_CALL;
-    return (conditions){plan, batch, time, worth_it ? threads : 1, 0};
+/* As if meetings took no time. */
+static conditions conditions_for(const lf_plan *plan, int64_t batch, int64_t time) {
+    const int threads = plan->num_threads < LF_MOST_MEMBERS ? plan->num_threads : LF_MOST_MEMBERS;
+    conditions c = {.plan = plan, .batch = batch, .time = time, .members = 1};
+    if (threads > 1) {
+        c.alone = alone(plan, (double)batch);
+        c.members = c.alone * (double)time < LEAST_CALL ? 1 : threads;
+    }
+    return c;
 }
 
 static int64_t slices_of(const conditions *c) { return c->batch < c->members ? c->batch : c->members; }
 
 /* Whether a gang divides the units; whether any stage becomes a pipeline. */
 static int prefers_units(const conditions *c, int *pipelined) {
+    *pipelined = 0;
     if (c->members == 1 || c->plan->backend != LF_PACKED)
         return 0;
-    const double rows = (double)c->batch, gang = by_gang(c, pipelined);
-    return gang < alone(c->plan, rows / (double)slices_of(c)) && gang < 0.85 * alone(c->plan, rows);
+    const double gang = by_gang(c, pipelined);
+    return gang < alone(c->plan, (double)c->batch / (double)slices_of(c)) && gang < 0.85 * c->alone;
 }
 
-void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_threads, lf_split *split) {
-    conditions c = conditions_for(plan, batch, time, num_threads);
+void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, lf_split *split) {
+    conditions c = conditions_for(plan, batch, time);
     if (c.members == 1) {
         *split = divide_rows(&c, 1);
         return;
@@ -155,7 +167,7 @@ void lf_split_call(const lf_plan *plan, int64_t batch, int64_t time, int num_thr
     c.meeting = answer ? CYCLES_PER_NS_OF_ANSWER * (double)answer : MEETING;
     int pipelined;
     *split = prefers_units(&c, &pipelined) ? divide_units(&c, pipelined) : divide_rows(&c, slices_of(&c));
-    const double call = alone(plan, (double)batch) * (double)time;
+    const double call = c.alone * (double)time;
     split->patience = (int64_t)((call < LONG_CALL ? call : LONG_CALL) / 6);
     split->meeting = c.meeting;
 }
@@ -173,17 +185,17 @@ static size_t size_of(const lf_plan *plan, lf_split split) {
     return total;
 }
 
-/* Whatever a meeting will take. The longer, the fewer are the calls that divide units, and the more of their stages
- * become pipelines. */
-size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads) {
+/* Whatever a meeting will take. The longer, the fewer are the calls that divide units: none where none did if meetings
+ * took no time. And the more of their stages become pipelines. */
+size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time) {
     if (batch <= 0)
         return 0;
-    conditions c = conditions_for(plan, batch, time, num_threads);
+    conditions c = conditions_for(plan, batch, time);
     size_t most = size_of(plan, divide_rows(&c, slices_of(&c)));
     int pipelined;
     if (prefers_units(&c, &pipelined))
         for (int longest = 0; longest < 2; longest++) {
-            c.meeting = longest ? FOREVER : 0; /* not infinity, for some stages have no meetings */
+            c.meeting = longest ? LONGEST_MEETING : 0; /* not infinity: some stages have no meetings */
             by_gang(&c, &pipelined);
             const size_t size = size_of(plan, divide_units(&c, pipelined));
             most = size > most ? size : most;

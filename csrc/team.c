@@ -24,7 +24,7 @@ enum {
     NAP = 5 * 1000 * 1000,      /* between two calls of waiting(), and at a meeting */
     LOOKS = 16,                 /* at a word, between two at the clock */
     FOREVER = INT_MAX,          /* of a futex */
-    ANSWERS = 8,                /* the quickest of so many counts, for the others were disturbed */
+    ANSWERS = 8,                /* of so many the quickest counts, for others were disturbed */
     RECENT = 100 * 1000 * 1000, /* and for so long: CPUs that are rented move */
     CROWDED = 100 * 1000 * 1000,
     REST = 1000 * 1000 * 1000
@@ -44,12 +44,11 @@ static struct {
     int threads;           /* started, beside the callers */
     long forks;
     const lf_job *job;
-    int cpu;            /* of the caller */
-    int64_t crowded;    /* nanoseconds of calls in a row that waited as long as they worked */
-    int64_t rest_until; /* because of that */
-    int64_t answers[ANSWERS];
-    int64_t answered; /* how many ever */
-    int64_t answer, answer_until;
+    int cpu;                               /* of the caller */
+    int64_t crowded;                       /* nanoseconds of calls in a row that waited as long as they worked */
+    int64_t rest_until;                    /* because of that */
+    int64_t answers[ANSWERS], num_answers; /* nanoseconds; since there was a pause in them */
+    int64_t answer, answer_until;          /* the quickest, or 0; read without the lock */
     lf_seat seats[LF_MOST_MEMBERS - 1];
 } team = {.owner = PTHREAD_MUTEX_INITIALIZER};
 
@@ -233,13 +232,12 @@ static void start_threads(int wanted) {
 
 static void notice_answer(int64_t taken, int64_t at) {
     if (at > team.answer_until)
-        memset(team.answers, 0, sizeof team.answers);
-    team.answers[team.answered++ % ANSWERS] = taken;
-    int64_t least = taken;
-    for (int i = 0; i < ANSWERS; i++)
-        if (team.answers[i] && team.answers[i] < least)
-            least = team.answers[i];
-    __atomic_store_n(&team.answer, least, __ATOMIC_RELAXED);
+        team.num_answers = 0;
+    team.answers[team.num_answers++ % ANSWERS] = taken;
+    int64_t quickest = team.num_answers < ANSWERS ? 0 : taken;
+    for (int i = 0; i < ANSWERS && quickest; i++)
+        quickest = team.answers[i] < quickest ? team.answers[i] : quickest;
+    __atomic_store_n(&team.answer, quickest, __ATOMIC_RELAXED);
     __atomic_store_n(&team.answer_until, at + RECENT, __ATOMIC_RELAXED);
 }
 
@@ -248,13 +246,22 @@ int64_t lf_team_answer(void) {
     return until && now() < until ? __atomic_load_n(&team.answer, __ATOMIC_RELAXED) : 0;
 }
 
-/* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. */
+static int has_joined_before(const lf_seat *seat) { return __atomic_load_n(&seat->cpu, __ATOMIC_RELAXED) >= 0; }
+
+static int is_asleep(const lf_seat *seat) { return __atomic_load_n(&seat->sleeping, __ATOMIC_RELAXED) != 0; }
+
+/* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. The
+ * first seat, asked last, tells how quick an answer is: where its thread is neither new nor asleep. */
 static int gather(int wanted, int64_t patience) {
-    const int64_t begin = now(), end = begin + patience;
-    const int spins = wanted > 0 && !__atomic_load_n(&team.seats[0].sleeping, __ATOMIC_RELAXED);
+    const int64_t end = now() + patience;
     __atomic_store_n(&team.cpu, sched_getcpu(), __ATOMIC_RELAXED);
-    for (int i = 0; i < wanted; i++)
+    for (int i = wanted - 1; i > 0; i--)
         put(&team.seats[i].state, OFFERED, &team.seats[i].sleeping);
+    lf_seat *first = &team.seats[0];
+    const int spins = wanted > 0 && has_joined_before(first) && !is_asleep(first);
+    const int64_t asked = now();
+    if (wanted > 0)
+        put(&first->state, OFFERED, &first->sleeping);
     int joined = 0;
     for (int i = 0; i < wanted; i++) {
         lf_seat *seat = &team.seats[i];
@@ -267,7 +274,7 @@ static int gather(int wanted, int64_t patience) {
             seat->member = 0;
         if (i == 0 && spins && seat->member) {
             const int64_t at = now();
-            notice_answer(at - begin, at);
+            notice_answer(at - asked, at);
         }
     }
     return joined;

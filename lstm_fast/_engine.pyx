@@ -105,7 +105,7 @@ cdef class Engine:
         cdef int64_t count = len(layers)
         cdef int status
         with nogil:
-            status = _lf.lf_plan_new(c_layers, count, dtype, backend, name, &self._plan)
+            status = _lf.lf_plan_new(c_layers, count, dtype, backend, name, self.num_threads, &self._plan)
         _check(status, isa)
         self.isa = _lf.lf_plan_isa(self._plan).decode()
         return 0
@@ -151,7 +151,7 @@ cdef class Engine:
         call.states = workspace.states
         final = self._read_states(workspace.states, state, call.batch, batched, read)
         cdef cnp.ndarray y = self._output(&call, batched, out, read)
-        workspace.ensure(self._plan, call.batch, call.time, self.num_threads)
+        workspace.ensure(self._plan, call.batch, call.time)
         self._run(&call, workspace.data)
         if out is None:
             return y, final
@@ -296,7 +296,6 @@ cdef class Engine:
         cdef Poll poll
         cdef int status
         memset(&poll, 0, sizeof(poll))
-        call.num_threads = self.num_threads
         call.interrupted = _poll
         call.context = &poll
         with nogil:

@@ -99,15 +99,14 @@ cdef extern from "lf.h" nogil:
         const lf_state *states
         int (*interrupted)(void *context) noexcept
         void *context
-        int num_threads
         int64_t fault_row
         int64_t fault_step
 
     lf_status lf_plan_new(const lf_layer *layers, int64_t n, lf_dtype dtype, lf_backend backend, const char *isa,
-                          lf_plan **plan)
+                          int num_threads, lf_plan **plan)
     void lf_plan_free(lf_plan *plan)
     const char *lf_plan_isa(const lf_plan *plan)
-    size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time, int num_threads)
+    size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time)
     lf_status lf_run(const lf_plan *plan, lf_call *call, void *workspace)
     lf_status lf_activate(lf_dtype dtype, const char *isa, lf_activation activation, int64_t n, void *y)
     const char *lf_isa_name(int index)

@@ -29,7 +29,7 @@ cdef bint _blas_loads() except -1:
     memset(&layer, 0, sizeof(layer))
     layer.kind = _lf.LF_ELEMENTWISE
     layer.input_size = layer.output_size = 1
-    cdef int status = _lf.lf_plan_new(&layer, 1, _lf.LF_F32, _lf.LF_BLAS, NULL, &plan)
+    cdef int status = _lf.lf_plan_new(&layer, 1, _lf.LF_F32, _lf.LF_BLAS, NULL, 1, &plan)
     _lf.lf_plan_free(plan)
     if status != _lf.LF_NO_BLAS:
         _check(status, None)

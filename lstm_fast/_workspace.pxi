@@ -20,11 +20,11 @@ cdef class _Workspace:
         if self.states == NULL:
             raise MemoryError("not enough memory for the states of a call")
 
-    cdef int ensure(self, const lf_plan *plan, int64_t batch, int64_t time, int num_threads) except -1:
-        """Have memory for a call of this shape; ``plan`` and ``num_threads`` are always those of one model."""
+    cdef int ensure(self, const lf_plan *plan, int64_t batch, int64_t time) except -1:
+        """Have memory for a call of this shape; ``plan`` is always that of one model."""
         if batch == self.batch and time == self.time:
             return 0
-        cdef size_t size = _lf.lf_workspace_size(plan, batch, time, num_threads)
+        cdef size_t size = _lf.lf_workspace_size(plan, batch, time)
         if size > self.size:
             _lf.lf_free(self.data)
             self.size, self.batch = 0, -1

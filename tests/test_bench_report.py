@@ -69,7 +69,7 @@ def whole() -> Result:
         name: [cell(shape, ours=2, torch=4) for shape in shapes]
         for name, shapes in (CURVES | {"threads": THREADS}).items()
     }
-    starts = {"numpy": Start(50, 25), "ours": Start(71, 30, 20, 5)}
+    starts = {"numpy": Start(50, 25, 0, 0), "ours": Start(71, 30, 20, 5)}
     few = Run(2, FACTS, 1.0, [], {"threads": curves["threads"]})
     return Result([run(curves=curves, starts=starts), few, run(4, curves=curves)])
 

@@ -20,7 +20,9 @@ from lstm_fast.spec import ACTIVATIONS, Activation, Elementwise, Masking, Softma
 FORWARD = {
     "lstm": network(stack("lstm", 21, 33, layers=2)),
     "lstm, narrow": network(stack("lstm", 3, 17)),
-    "lstm, copied weights": network(stack("lstm", 12, 88)),
+    "four copies of weights": network(stack("lstm", 12, 88)),
+    "three copies": network(stack("lstm", 9, 100), stack("gru", 100, 116, name="b")),
+    "two copies": network(stack("lstm", 9, 128)),
     "projected": network(stack("lstm", 12, 20, layers=2, proj=7)),
     "gru": network(stack("gru", 13, 24, layers=2)),
     "gru, narrow": network(stack("gru", 1, 9)),

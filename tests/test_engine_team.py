@@ -24,6 +24,7 @@ from lstm_fast.spec import Masking, Softmax
 NETWORKS = {
     "lstm": network(stack("lstm", 70, 90, layers=2), dense(90, 40), Softmax("softmax")),
     "projected": network(stack("lstm", 64, 130, proj=50)),
+    "copied weights": network(stack("lstm", 64, 128), stack("lstm", 128, 192, name="b")),
     "gru": network(stack("gru", 100, 83)),
     "gru, reset before": network(stack("gru", 90, 100, reset_after=False)),
     "rnn": network(stack("rnn", 200, 150)),
