@@ -33,6 +33,7 @@ from nets import bits, inputs, network
 from specs import stack
 from lstm_fast import Model
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 spec = network(stack("lstm", 12, 16, directions=2, layers=2))
 x = inputs(spec, 9, 30)
 endless = network(stack("lstm", 12, 64, return_sequences=False))
