@@ -185,6 +185,8 @@ static size_t size_of(const lf_plan *plan, lf_split split) {
     return total;
 }
 
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
 /* Whatever a meeting will take. The longer, the fewer are the calls that divide units: none where none did if meetings
  * took no time. And the more of their stages become pipelines. */
 size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time) {
@@ -193,12 +195,11 @@ size_t lf_workspace_size(const lf_plan *plan, int64_t batch, int64_t time) {
     conditions c = conditions_for(plan, batch, time);
     size_t most = size_of(plan, divide_rows(&c, slices_of(&c)));
     int pipelined;
-    if (prefers_units(&c, &pipelined))
-        for (int longest = 0; longest < 2; longest++) {
-            c.meeting = longest ? LONGEST_MEETING : 0; /* not infinity: some stages have no meetings */
-            by_gang(&c, &pipelined);
-            const size_t size = size_of(plan, divide_units(&c, pipelined));
-            most = size > most ? size : most;
-        }
+    if (prefers_units(&c, &pipelined)) {
+        most = larger(most, size_of(plan, divide_units(&c, pipelined)));
+        c.meeting = LONGEST_MEETING; /* not infinity: some stages have no meetings */
+        by_gang(&c, &pipelined);
+        most = larger(most, size_of(plan, divide_units(&c, pipelined)));
+    }
     return most;
 }

@@ -253,15 +253,16 @@ static int is_asleep(const lf_seat *seat) { return __atomic_load_n(&seat->sleepi
 /* Offers the job to `wanted` seats; how many have joined when patience ends. They wait to be told their numbers. The
  * first seat, asked last, tells how quick an answer is: where its thread is neither new nor asleep. */
 static int gather(int wanted, int64_t patience) {
+    if (wanted == 0)
+        return 0;
     const int64_t end = now() + patience;
     __atomic_store_n(&team.cpu, sched_getcpu(), __ATOMIC_RELAXED);
     for (int i = wanted - 1; i > 0; i--)
         put(&team.seats[i].state, OFFERED, &team.seats[i].sleeping);
     lf_seat *first = &team.seats[0];
-    const int spins = wanted > 0 && has_joined_before(first) && !is_asleep(first);
+    const int spins = has_joined_before(first) && !is_asleep(first);
     const int64_t asked = now();
-    if (wanted > 0)
-        put(&first->state, OFFERED, &first->sleeping);
+    put(&first->state, OFFERED, &first->sleeping);
     int joined = 0;
     for (int i = 0; i < wanted; i++) {
         lf_seat *seat = &team.seats[i];

@@ -4,8 +4,6 @@
 #include "pipeline.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* In the place of kernels, which plans ask for no more than this, and which take long to compile. */
 const lf_kernels lf_kernels_generic_f32 = {.isa = "generic", .lanes = 16, .item_size = 4};
