@@ -57,6 +57,25 @@ void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     leave(s, state->c_out, own->c, own->c_stride, cell->hidden_size * item);
 }
 
+static int is_zero(const lf_slice *s, const char *state, int64_t size) {
+    if (!state)
+        return 1;
+    for (int64_t row = 0; row < s->rows; row++) {
+        const char *first = state + (s->first_row + row * s->row_step) * size;
+        if (*first || memcmp(first, first + 1, (size_t)size - 1))
+            return 0;
+    }
+    return 1;
+}
+
+/* Whether all rows start from +0, by the caller's arrays: no member writes into those before all have seen them. */
+static int starts_at_zero(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
+    const lf_state *state = &s->call->states[index];
+    const int64_t item = s->plan->kernels->item_size;
+    return is_zero(s, state->h_in, cell->output_size * item) &&
+           (cell->kind != LF_LSTM || is_zero(s, state->c_in, cell->hidden_size * item));
+}
+
 static void swap_outputs(lf_cell_state *state) {
     void *const h = state->h;
     state->h = state->h_next;
@@ -93,10 +112,8 @@ static void prepare_parts(cell_run *r) {
     }
     if (cell->kind == LF_GRU && !cell->split_reset)
         r->parts[0].init_hn = cell->parts[0].bias_hn;
-    if (cell->num_parts == 2) {
+    if (cell->num_parts == 2)
         r->parts[0].h_next_stride = r->parts[1].h_stride = state->c_stride;
-        r->parts[1].h = state->part;
-    }
     if (cell->projected)
         r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
 }
@@ -217,14 +234,16 @@ static void turn(lf_step *step, int64_t copies) {
 
 /* The gang meets whether or not any row counts: if somebody writes into the lengths meanwhile, members may see it
  * differently, and must not wait for one another in vain. */
-static void run_parts(cell_run *r) {
+static void run_parts(cell_run *r, int free) {
     lf_cell_state *state = r->state;
     const int two = r->cell->num_parts == 2;
-    r->parts[0].h = r->parts[0].h_prev = state->h;
+    r->parts[0].h_prev = state->h;
+    r->parts[0].h = free ? NULL : state->h;
     r->parts[0].h_next = two ? state->part : state->h_next;
     lf_run_step(r->s->plan, r->kernels[0], &r->parts[0]);
     if (two) {
         lf_sync(r->s);
+        r->parts[1].h = free && r->cell->split_reset ? NULL : state->part;
         r->parts[1].h_prev = state->h;
         r->parts[1].h_next = state->h_next;
         lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
@@ -253,13 +272,15 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
     prepare_parts(&r);
     if (r.hoists)
         project(&r, begin, steps);
+    const int first = backward ? begin + steps == s->time : begin == 0;
+    const int free = first && r.cell->starts_free && starts_at_zero(s, r.cell, node->first_cell + d);
     for (int64_t i = 0; i < steps; i++) {
         const int64_t t = backward ? steps - 1 - i : i;
         point_at_step(&r, t);
         if (r.ragged)
             list_active_rows(&r, begin + t);
         fetch_outputs(&r);
-        run_parts(&r);
+        run_parts(&r, i == 0 && free);
         if (r.ragged && s->member == 0)
             hold_inactive_rows(&r, begin + t);
         lf_sync(s);

@@ -36,6 +36,7 @@ typedef struct {
     int fold;                          /* packed: F of the last panel, 1 where it is like the others; blas: 1 */
     void *w_x, *w_h;                   /* packed: as pictured; blas: (G*N*L, I) and (G*N*L, K), row-major */
     int64_t copies, copy_bytes;        /* of w_h, one behind the other; lf_copies_in_turn() */
+    int finite;                        /* w_h holds neither infinities nor NaN */
     void *bias;                        /* in the layout of a row of pre-activations, zeros where absent */
     void *bias_hn;                     /* [panel][lane], GRU with reset_after only */
     int64_t gate_stride, panel_stride; /* elements, inside a row of pre-activations; of vectors, where folded */
@@ -110,6 +111,7 @@ typedef struct {
     int64_t hoisted; /* elements in a row of pre-activations of all parts that take x */
     int split_reset; /* GRU without reset_after */
     int projected;
+    int starts_free; /* a step from a state of zeros may leave the recurrent product out */
 } lf_cell_plan;
 
 typedef struct {

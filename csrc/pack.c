@@ -43,7 +43,22 @@ static void pack_matrix(packing *p, const void *weight, int64_t terms) {
                 copy(p, (gate * p->part->padded + unit) * terms + k, weight, source_row(p, gate, unit), terms, k);
 }
 
-static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source *source) {
+/* All bits of an exponent set. */
+static int is_finite_f32(const uint32_t *numbers, int64_t n) {
+    int found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found |= (numbers[i] & 0x7f800000) == 0x7f800000;
+    return !found;
+}
+
+static int is_finite_f64(const uint64_t *numbers, int64_t n) {
+    int found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found |= (numbers[i] & 0x7ff0000000000000) == 0x7ff0000000000000;
+    return !found;
+}
+
+static void fill(const lf_plan *plan, lf_part *part, const lf_part_source *source) {
     packing p = {part, source, plan->kernels->lanes, plan->kernels->item_size, NULL};
     void (*const pack)(packing *, const void *, int64_t) = plan->backend == LF_BLAS ? pack_matrix : pack_panels;
     p.to = part->w_x;
@@ -52,6 +67,8 @@ static void fill(const lf_plan *plan, const lf_part *part, const lf_part_source 
     p.to = part->w_h;
     if (source->weight_h)
         pack(&p, source->weight_h, part->recurrent);
+    const int64_t n = part->copy_bytes / p.item;
+    part->finite = plan->dtype == LF_F64 ? is_finite_f64(part->w_h, n) : is_finite_f32(part->w_h, n);
     for (int64_t i = 1; i < part->copies; i++)
         memcpy((char *)part->w_h + i * part->copy_bytes, part->w_h, (size_t)part->copy_bytes);
     p.to = part->bias;

@@ -49,6 +49,14 @@ static void plan_parts(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to,
     }
 }
 
+/* With h = 0 the chain of a pre-activation has nothing to add, unless weights are infinite, but zeros may lose their
+ * sign in it. That is lost again where the state is +0 in whole and the gates are sigmoids, none of them negative:
+ * f*c + i*g and z*h + (1-z)*n start from a +0, which the sign of another zero does not change. */
+static int starts_free(const lf_cell_plan *cell) {
+    return cell->kind != LF_RNN && cell->gate.kind == LF_SIGMOID && cell->parts[0].finite &&
+           (!cell->split_reset || cell->parts[1].finite);
+}
+
 static lf_status plan_cell(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to, const lf_cell *from) {
     if (!cell_is_sound(from))
         return LF_BAD_MODEL;
@@ -64,6 +72,7 @@ static lf_status plan_cell(const lf_plan *plan, lf_carver *memory, lf_cell_plan 
     to->projected = from->weight_hr != NULL;
     to->num_parts = 1 + (to->split_reset || to->projected);
     plan_parts(plan, memory, to, from);
+    to->starts_free = starts_free(to);
     return LF_OK;
 }
 

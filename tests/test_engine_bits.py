@@ -143,6 +143,46 @@ def test_batches_above_what_runs_at_once(spec, isa, dtype):
         assert bits(model.forward_sequence(x[rows])) == bits((y[rows], rows_of(final, rows)))
 
 
+CELLS = {
+    "lstm": {},
+    "lstm, projected": {"proj": 3},
+    "gru": {"reset_after": True},
+    "gru, reset before": {"reset_after": False},
+}
+
+
+@pytest.mark.parametrize("name", [*CELLS, "rnn"])
+@pytest.mark.parametrize("recurrent", [[1.0], [-1.0], [1.0, -1.0], [0.0, -0.0], [1.0, np.inf], [-1.0, np.nan]])
+def test_a_state_of_zeros(name, recurrent, isa, dtype):
+    """What it saves changes no bit, not even the sign of a zero: a row beside another whose state is not zero."""
+
+    def numbers(result):
+        return bits(tuple(np.where(np.isnan(array), np.nan, array) for array in arrays(result)))
+
+    rng = np.random.default_rng(0)
+    least = [0.0, -0.0, 1e-30, -1e-30]
+    for candidate in ACTIVATIONS:
+        activation = Activation(candidate, **dict.fromkeys(ACTIVATIONS[candidate], 0.0))
+        for gate in ("sigmoid", "linear"):
+            options = {"gate_activation": Activation(gate)} if name != "rnn" else {}
+            layer = stack(name.partition(",")[0], 2, 5, activation=activation, **options, **CELLS.get(name, {}))
+            [[cell]] = layer.layers
+            drawn = {key: rng.choice(least, value.shape).astype(dtype) for key, value in cell.tensors()}
+            drawn["weight_hh"] = rng.choice(recurrent, cell.weight_hh.shape).astype(dtype)
+            if np.isinf(recurrent).any():  # in the last gate alone, which may have a product of its own
+                drawn["weight_hh"][:-5] = 1
+            spec = network(replace(layer, layers=((replace(cell, **drawn),),)))
+            x = rng.choice([*least, 1.0], (2, 3, 2)).astype(dtype)
+            model = packed(spec, isa, dtype)
+            state = random_state(spec, 2, dtype=dtype)
+            for array in arrays(state):
+                array[:, 0] = 0
+            y, final = model.forward_sequence(x, state)
+            expected = numbers((y[:1], rows_of(final, [0])))
+            assert numbers(model.forward_sequence(x[:1])) == expected, (candidate, gate)
+            assert numbers(model.forward_sequence(x[:1], rows_of(state, [0]))) == expected, (candidate, gate)
+
+
 @cases(NETWORKS)
 def test_padding(spec, isa, dtype):
     """A row of a padded batch is the row on its own, whatever lies in the padding."""
