@@ -30,11 +30,11 @@ def measure(shape: Shape, engines: Sequence[Engine], threads: int, seconds: floa
         DisagreementError: a float32 output differs from the reference by more than ``TOLERANCE``, or one of another
             precision is no number.
     """
-    spec, x = shape.network(), shape.input()
-    expected, _ = reference.forward(spec, x, lengths=shape.lengths)
+    spec, feed = shape.network(), shape.feed()
+    expected, _ = reference.forward(spec, feed.x, None if feed.state is None else [feed.state], lengths=feed.lengths)
     unable = {engine.name: reason for engine in engines if (reason := engine.cannot(shape))}
     able = [engine for engine in engines if engine.name not in unable]
-    runs = {engine.name: engine.prepare(spec, x, shape.lengths, threads) for engine in able}
+    runs = {engine.name: engine.prepare(spec, feed, threads) for engine in able}
     differences = {name: difference(run.output(run.call()), expected) for name, run in runs.items()}
     for engine in able:
         tolerance = TOLERANCE if engine.precision == FLOAT32 else math.inf

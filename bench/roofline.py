@@ -27,8 +27,8 @@ class Speeds:
 
 
 def footprint(shape: Shape) -> int:
-    """Bytes of weights that are read again and again: a cell's at each step, or at T = 1 all of them at each call."""
-    return 4 * (shape.weights if shape.time == 1 else shape.recurrent_weights)
+    """Bytes of weights that are read again and again: a cell's at each step, or at T = 1 all it needs at each call."""
+    return 4 * (shape.weights - shape.spared if shape.time == 1 else shape.recurrent_weights)
 
 
 def least_seconds(shape: Shape, speeds: Speeds) -> float:
@@ -46,7 +46,9 @@ def least_seconds(shape: Shape, speeds: Speeds) -> float:
     clocks_of_a_row = ACTIVATION_CLOCKS * ACTIVATIONS[shape.kind] * shape.hidden_size / speeds.lanes / speeds.threads
     active = [int(rows) for rows in shape.rows_at]
     inputs = sum(product(shape.rows * size, sum(active)) for size in shape.input_sizes)
+    weights = [shape.first_weights] + [shape.recurrent_weights] * (shape.time - 1)
     steps = sum(
-        product(shape.recurrent_weights, rows) + (clocks_of_a_row * rows + CHAIN_CLOCKS) / clock for rows in active
+        product(each, rows) + (clocks_of_a_row * rows + CHAIN_CLOCKS) / clock
+        for each, rows in zip(weights, active, strict=True)
     )
     return shape.directions * (inputs + shape.num_layers * steps)

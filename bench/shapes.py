@@ -5,16 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lstm_fast.importers.raw import torch_arrays
+from lstm_fast.reference import State
 from lstm_fast.spec import GATES, ModelSpec
 
 SHAPES = Path(__file__).with_name("shapes.txt")
 COLUMNS = "kind B T I H layers directions"
 #: Further words of a line, ``word=number``, and the field that each sets.
-OPTIONS = {"proj": "proj_size", "shortest": "shortest"}
+OPTIONS = {"proj": "proj_size", "shortest": "shortest", "state": "state"}
+
+
+class Feed(NamedTuple):
+    """What a forward pass is given."""
+
+    x: np.ndarray  #: (batch, time, features) float32
+    lengths: np.ndarray | None = None  #: valid steps of each row, (batch,) int64, falling; later outputs are zero
+    #: (h, c) of an LSTM, else h, each (layers * directions, batch, size) float32; the final one is wanted then.
+    #: None: zeros, and the output is all that is wanted.
+    state: State | None = None
+
+    @property
+    def states(self) -> tuple[np.ndarray, ...]:
+        """The arrays of the state."""
+        return self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class Shape:
     directions: int = 1
     proj_size: int = 0  #: of an LSTM whose output is projected; 0: it is not
     shortest: int = 0  #: length of the last row where lengths fall evenly from the first, which is whole; 0: all are
+    state: int = 0  #: 1: a state is given and the final one wanted, as in a stream; 0: it starts at zero
 
     def __post_init__(self) -> None:
         sizes = (self.batch, self.time, self.input_size, self.hidden_size, self.num_layers, self.directions)
@@ -39,6 +57,8 @@ class Shape:
             raise ValueError(f"expected proj= of an LSTM, from 1 and below H, got {self}")
         if not 0 <= self.shortest <= self.time:
             raise ValueError(f"expected shortest= from 1 to T, got {self}")
+        if self.state not in (0, 1):
+            raise ValueError(f"expected state=1 or none, got {self}")
 
     def __str__(self) -> str:
         parts = [self.kind, f"B{self.batch}", f"T{self.shortest}-{self.time}" if self.shortest else f"T{self.time}"]
@@ -47,6 +67,7 @@ class Shape:
         parts += [f"P{self.proj_size}"] if self.proj_size else []
         parts += [f"x{self.num_layers}"] if self.num_layers > 1 else []
         parts += ["bi"] if self.directions == 2 else []
+        parts += ["state"] if self.state else []
         return " ".join(parts)
 
     @property
@@ -69,6 +90,11 @@ class Shape:
         """Weights of one cell that every step reads: those of the state, and of the projection."""
         return self.rows * self.output_size + self.proj_size * self.hidden_size
 
+    @property
+    def first_weights(self) -> int:
+        """Those of them that the first step needs: from a state of zeros, none but the projection's."""
+        return self.recurrent_weights if self.state else self.proj_size * self.hidden_size
+
     @cached_property
     def lengths(self) -> np.ndarray | None:
         """Valid steps of each row, longest first, (batch,) int64; None where all are whole."""
@@ -84,14 +110,19 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """All weights but biases, which are also the multiply-adds of one step of one row."""
+        """All weights but biases, which are also the multiply-adds of a step of one row, if it is not the first."""
         inputs = self.rows * sum(self.input_sizes)
         return self.directions * (inputs + self.num_layers * self.recurrent_weights)
 
     @property
+    def spared(self) -> int:
+        """Those that the first step does not need."""
+        return self.directions * self.num_layers * (self.recurrent_weights - self.first_weights)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of the matrix products, 2 to a multiply-add; activations are not counted."""
-        return 2 * self.weights * int(self.rows_at.sum())
+        return 2 * (self.weights * int(self.rows_at.sum()) - self.spared * self.batch)
 
     def network(self) -> ModelSpec:
         """Weights as PyTorch starts them, uniform in +-1/sqrt(H): the state neither dies nor saturates."""
@@ -112,10 +143,16 @@ class Shape:
             bidirectional=self.directions == 2,
         )
 
-    def input(self) -> np.ndarray:
-        """Standard normal x, (batch, time, features) float32."""
-        size = (self.batch, self.time, self.input_size)
-        return np.random.default_rng(self.time).standard_normal(size, dtype=np.float32)
+    def feed(self) -> Feed:
+        """Standard normal x, and a state as large as outputs are."""
+        random = np.random.default_rng(self.time)
+        x = random.standard_normal((self.batch, self.time, self.input_size), dtype=np.float32)
+        sizes = [self.output_size, self.hidden_size][: 2 if self.kind == "lstm" else 1]
+        cells = self.num_layers * self.directions
+        state = tuple(random.uniform(-0.5, 0.5, (cells, self.batch, size)).astype(np.float32) for size in sizes)
+        if not self.state:
+            return Feed(x, self.lengths)
+        return Feed(x, self.lengths, state if self.kind == "lstm" else state[0])
 
 
 def read_shapes(path: Path = SHAPES) -> list[Shape]:

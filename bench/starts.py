@@ -44,7 +44,7 @@ def _torch(spec: ModelSpec, file: Path) -> None:
 def _onnx(spec: ModelSpec, file: Path) -> None:
     from .engines.onnx_model import onnx_model
 
-    file.write_bytes(onnx_model(spec, SHAPE.batch, SHAPE.time))
+    file.write_bytes(onnx_model(spec, SHAPE.feed()))
 
 
 def _openvino(spec: ModelSpec, file: Path) -> None:
@@ -52,7 +52,7 @@ def _openvino(spec: ModelSpec, file: Path) -> None:
 
     from .engines.onnx_model import onnx_model
 
-    model = openvino.Core().read_model(onnx_model(spec, SHAPE.batch, SHAPE.time))
+    model = openvino.Core().read_model(onnx_model(spec, SHAPE.feed()))
     openvino.save_model(model, file, compress_to_fp16=False)
 
 
@@ -81,7 +81,7 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
     Raises:
         DisagreementError: a first output is not the reference's.
     """
-    spec, x = SHAPE.network(), SHAPE.input()
+    spec, x = SHAPE.network(), SHAPE.feed().x
     expected, _ = reference.forward(spec, x)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

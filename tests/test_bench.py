@@ -32,7 +32,7 @@ ENGINES = {engine.name: engine for engine in every_engine() if engine.available(
 
 def test_the_shapes_file_holds_what_it_should():
     shapes = read_shapes()
-    assert len({str(shape) for shape in shapes}) == len(shapes) == 25
+    assert len({str(shape) for shape in shapes}) == len(shapes) == 27
     assert Shape("lstm", 1, 100, 256, 256, directions=2) in shapes
     assert Shape("lstm", 32, 60, 1, 50, num_layers=2) in shapes
     assert Shape("lstm", 16, 100, 256, 256, proj_size=128) in shapes
@@ -47,10 +47,11 @@ def test_the_shapes_file_holds_what_it_should():
         ("cnn 1 2 3 4 1 1", "line 2: expected one of lstm, gru, rnn"),
         ("gru 1 0 3 4 1 1", "line 2: .* sizes from 1"),
         ("gru 1 2 3 4 1 3", "line 2: .* 1 or 2 directions"),
-        ("lstm 1 2 3 4 1 1 peephole=1", "line 2: expected proj= or shortest=, got peephole="),
+        ("lstm 1 2 3 4 1 1 peephole=1", "line 2: expected proj= or shortest= or state=, got peephole="),
         ("gru 1 2 3 4 1 1 proj=2", "line 2: expected proj= of an LSTM, from 1 and below H"),
         ("lstm 1 2 3 4 1 1 proj=4", "line 2: expected proj= of an LSTM, from 1 and below H"),
         ("lstm 3 2 3 4 1 1 shortest=3", "line 2: expected shortest= from 1 to T"),
+        ("lstm 3 2 3 4 1 1 state=2", "line 2: expected state=1 or none"),
     ],
 )
 def test_a_line_that_is_no_shape_is_named(tmp_path, line, message):
@@ -66,6 +67,7 @@ def test_a_line_that_is_no_shape_is_named(tmp_path, line, message):
         (Shape("gru", 2, 3, 4, 5, num_layers=2, directions=2), "gru B2 T3 I4 H5 x2 bi"),
         (Shape("lstm", 2, 3, 4, 5, 2, 2, proj_size=3), "lstm B2 T3 I4 H5 P3 x2 bi"),
         (Shape("lstm", 3, 5, 8, 8, shortest=1), "lstm B3 T1-5 H8"),
+        (Shape("gru", 1, 1, 8, 8, state=1), "gru B1 T1 H8 state"),
     ],
 )
 def test_a_shape_tells_its_name_its_network_and_its_work(shape, name):
@@ -73,11 +75,18 @@ def test_a_shape_tells_its_name_its_network_and_its_work(shape, name):
     [stack] = shape.network().recurrent
     assert stack.num_directions == shape.directions
     assert (len(stack.layers), stack.input_size) == (shape.num_layers, shape.input_size)
-    assert shape.input().shape == (shape.batch, shape.time, shape.input_size)
-    matrices = ("weight_ih", "weight_hh", "weight_hr")
-    weights = sum(value.size for _, cell in stack.cells() for tensor, value in cell.tensors() if tensor in matrices)
-    assert shape.weights == weights
-    assert shape.flops == 2 * weights * (shape.batch * shape.time if shape.lengths is None else sum(shape.lengths))
+    feed = shape.feed()
+    assert feed.x.shape == (shape.batch, shape.time, shape.input_size)
+    assert feed.lengths is shape.lengths
+    assert [array.shape for array in feed.states] == ([(1, 1, 8)] if shape.state else [])
+
+    def count(*names):
+        return sum(value.size for _, cell in stack.cells() for name, value in cell.tensors() if name in names)
+
+    assert shape.weights == count("weight_ih", "weight_hh", "weight_hr")
+    steps = shape.batch * shape.time if shape.lengths is None else sum(shape.lengths)
+    spared = 0 if shape.state else count("weight_hh") * shape.batch
+    assert shape.flops == 2 * (shape.weights * steps - spared)
 
 
 def test_lengths_fall_evenly():
@@ -94,6 +103,8 @@ STACKS = [
 ]
 ONE_ROW = [Shape(kind, 1, 4, 5, 6, 2, 2) for kind in ("lstm", "gru", "rnn")]
 SPECIAL = [Shape("lstm", 3, 5, 5, 6, 2, 2, proj_size=4), Shape("gru", 3, 5, 5, 6, 2, 2, shortest=2)]
+SPECIAL += [Shape(kind, batch, 2, 5, 6, 2, 2, state=1) for kind in ("lstm", "gru", "rnn") for batch in (1, 3)]
+SPECIAL += [Shape("lstm", 3, 5, 5, 6, shortest=2, state=1), Shape("lstm", 3, 5, 5, 6, proj_size=4, state=1)]
 SPECIAL += [Shape("lstm", 3, 5, 5, 6, shortest=2), Shape("lstm", 3, 5, 5, 6, proj_size=4, shortest=2)]
 
 
@@ -105,9 +116,9 @@ def test_an_adapter_agrees_with_the_reference_or_says_that_it_cannot(name, shape
     if engine.cannot(shape):
         assert not name.startswith(OURS)
         return
-    spec, x = shape.network(), shape.input()
-    run = engine.prepare(spec, x, shape.lengths, threads=1)
-    expected, _ = reference.forward(spec, x, lengths=shape.lengths)
+    spec, feed = shape.network(), shape.feed()
+    run = engine.prepare(spec, feed, threads=1)
+    expected, _ = reference.forward(spec, feed.x, [feed.state] if shape.state else None, lengths=feed.lengths)
     assert difference(run.output(run.call()), expected) <= (1e-6 if engine.precision == FLOAT32 else 0.1)
 
 
@@ -116,8 +127,8 @@ class Odd(Engine):
 
     name = package = "odd"
 
-    def prepare(self, spec, x, lengths, threads):
-        return Run(lambda: x, lambda y: np.zeros((1, 2, 4)))
+    def prepare(self, spec, feed, threads):
+        return Run(lambda: feed, lambda y: np.zeros((1, 2, 4)))
 
 
 def test_what_was_measured_holds_for_all_that_were_timed():
@@ -184,7 +195,7 @@ def test_a_job_for_each_number_of_threads():
 
 def test_a_part_of_the_plan():
     [job] = jobs(threads=[1], sections=["shapes"])
-    assert (job.curves, job.start, len(job.shapes)) == ({}, False, 25)
+    assert (job.curves, job.start, len(job.shapes)) == ({}, False, 27)
     [job] = jobs(threads=[1], sections=["start"])
     assert (job.curves, job.start, job.shapes) == ({}, True, [])
     [job] = jobs(threads=[2], sections=["scaling"])

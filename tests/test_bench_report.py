@@ -91,7 +91,7 @@ def test_losses_are_shown_like_wins():
     long = cell(Shape("lstm", 1, 9, 8, 8), ours=1000.4, torch=2000, numpy=3000)
     found = [cell(ours=2, torch=1, numpy=4), long]
     lines = str(report.times_table(found)).splitlines()
-    assert lines[2].split() == "lstm B1 T1 H8 2.0 1.0 4.0 torch 0.50 LOSS 1".split()
+    assert lines[2].split() == "lstm B1 T1 H8 2.0 1.0 4.0 torch 0.50 LOSS 0".split()
     assert lines[3].split() == "lstm B1 T9 H8 1,000 2,000 3,000 torch 2.00 0".split()
     assert report.verdict(found) == (
         "Geometric mean of peer/ours over 2 shapes: 1.00; slower than the best peer at 1: lstm B1 T1 H8."
@@ -162,7 +162,7 @@ def test_the_least_time_is_arithmetic_or_streaming_then_activations_then_the_cha
     weights = 4 * 8 * 8
     arithmetic, reading = 2 * weights / (ATTAINABLE * 100e9), 4 * weights / 50e9
     row, chain = 5 * 8 * 8 / 16 / 2e9, 160 / 2e9
-    one = Shape("lstm", 1, 10, 8, 8)
+    one = Shape("lstm", 1, 10, 8, 8, state=1)
     assert least_seconds(one, SPEEDS) == pytest.approx(10 * arithmetic + 10 * (reading + row + chain))
     many = replace(one, batch=16)
     assert least_seconds(many, SPEEDS) == pytest.approx(160 * arithmetic + 10 * (16 * (arithmetic + row) + chain))
@@ -173,11 +173,14 @@ def test_the_least_time_is_arithmetic_or_streaming_then_activations_then_the_cha
     assert least_seconds(replace(one, directions=2), SPEEDS) == pytest.approx(2 * least_seconds(one, SPEEDS))
     gru = replace(one, kind="gru")
     assert least_seconds(gru, SPEEDS) == pytest.approx(7.5 * (arithmetic + reading) + 10 * (0.6 * row + chain))
+    from_zeros = replace(one, state=0)
+    assert least_seconds(from_zeros, SPEEDS) == pytest.approx(10 * arithmetic + 9 * reading + 10 * (row + chain))
 
 
 def test_what_is_read_again_and_again():
     assert footprint(Shape("lstm", 1, 10, 8, 8, num_layers=2)) == 4 * 4 * 8 * 8
-    assert footprint(Shape("lstm", 1, 1, 8, 8, num_layers=2)) == 4 * 4 * 8 * 8 * 4
+    assert footprint(Shape("lstm", 1, 1, 8, 8, num_layers=2)) == 4 * 4 * 8 * 8 * 2
+    assert footprint(Shape("lstm", 1, 1, 8, 8, num_layers=2, state=1)) == 4 * 4 * 8 * 8 * 4
     assert footprint(Shape("lstm", 1, 10, 8, 8, proj_size=4)) == 4 * (4 * 8 * 4 + 4 * 8)
 
 

@@ -2,7 +2,8 @@
 
 An engine gets a network as a :class:`~lstm_fast.spec.ModelSpec` and builds it in its own terms, with the settings that
 serve one caller best. What is timed is one forward pass of an input that already lies in the layout and array type the
-engine likes, to the output sequence in the engine's own array type; states start at zero.
+engine likes, to the output sequence in the engine's own array type; states start at zero, or, where one is given, it is
+read and the final one handed back, as a stream needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from lstm_fast.spec import Cell, ModelSpec
 
 if TYPE_CHECKING:
-    from ..shapes import Shape
+    from ..shapes import Feed, Shape
 
 
 class Run(NamedTuple):
@@ -48,11 +49,8 @@ class Engine(ABC):
         return ""
 
     @abstractmethod
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
-        """``spec``, one recurrent stack, on ``x``, (batch, time, features) float32, with that many threads.
-
-        ``lengths``, (batch,) int64 and falling, are the valid steps of each row; later outputs are zero.
-        """
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
+        """``spec``, one recurrent stack, on ``feed``, with that many threads."""
 
 
 #: What every other engine is compared with, and other ways to run it, which are no peers either.

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
-from ..shapes import Shape
+from ..shapes import Feed, Shape
 from . import Engine, Run, recurrent_bias
 
 
@@ -23,14 +23,16 @@ class Keras(Engine):
     def cannot(self, shape: Shape) -> str:
         if shape.proj_size:
             return "no projections"
+        if shape.state:
+            return "a Sequential keeps its state to itself"
         return "masks instead of lengths" if shape.shortest else ""
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         import torch
 
         torch.set_num_threads(threads)
-        model = keras_model(spec.recurrent[0], x.shape)
-        tensor = torch.from_numpy(x)
+        model = keras_model(spec.recurrent[0], feed.x.shape)
+        tensor = torch.from_numpy(feed.x)
         return Run(lambda: model(tensor, training=False), lambda y: y.numpy())
 
 

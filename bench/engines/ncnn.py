@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
-from ..shapes import Shape
+from ..shapes import Feed, Shape
 from . import Engine, Run, recurrent_bias
 
 _ORDER = {"lstm": (0, 1, 3, 2), "gru": (1, 0, 2), "rnn": (0,)}  # ncnn has i, f, o, g and r, z, n
@@ -25,7 +25,7 @@ class Ncnn(Engine):
             return "no projections"
         return "no batches" if shape.batch > 1 else ""
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         import ncnn
 
         [stack] = spec.recurrent
@@ -33,30 +33,47 @@ class Ncnn(Engine):
         net.opt.num_threads = threads
         for option in _HALF_PRECISION:
             setattr(net.opt, f"use_{option}", False)
-        net.load_param_mem(_description(stack))
+        given = _inputs(stack, feed)
+        net.load_param_mem(_description(stack, list(given)))
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder, "weights.bin")
             weights.write_bytes(b"".join(map(_weights, stack.layers)))
             net.load_model(str(weights))
-        given, last = ncnn.Mat(x[0]), f"x{len(stack.layers)}"
+        mats = {name: ncnn.Mat(array) for name, array in given.items()}
+        wanted = [f"x{len(stack.layers)}", *(f"final_{name}" for name in given if name != "x0")]
 
         def call():
             extractor = net.create_extractor()
-            extractor.input("x0", given)
-            return extractor.extract(last)[1]
+            for name, mat in mats.items():
+                extractor.input(name, mat)
+            return [extractor.extract(name)[1] for name in wanted]
 
-        return Run(call, lambda y: np.array(y)[None])
+        return Run(call, lambda found: np.array(found[0])[None])
 
 
-def _description(stack: Recurrent) -> str:
-    """One line a layer: type, name, one input, one output, hidden size (0), input weights (1), direction (2)."""
-    count, direction = len(stack.layers) + 1, 2 if stack.num_directions == 2 else 0
-    lines = [_MAGIC, f"{count} {count}", "Input x 0 1 x0"]
+def _inputs(stack: Recurrent, feed: Feed) -> dict[str, np.ndarray]:
+    """What goes in: x, and the states of each layer, (directions, size)."""
+    parts = [np.split(np.ascontiguousarray(array[:, 0]), len(stack.layers)) for array in feed.states]
+    states = {f"{name}{i}": part for name, split in zip("hc", parts, strict=False) for i, part in enumerate(split)}
+    return {"x0": feed.x[0], **states}
+
+
+def _description(stack: Recurrent, given: list[str]) -> str:
+    """A line for each input, and for each layer: type, name, how many go in and come out, which, and its options.
+
+    Those are hidden size (0), input weights (1), direction (2).
+    """
+    direction = 2 if stack.num_directions == 2 else 0
+    lines, blobs = [f"Input {name} 0 1 {name}" for name in given], len(given)
     for index, cells in enumerate(stack.layers):
+        states = [name for name in (f"h{index}", f"c{index}") if name in given]
+        names = [f"x{index}", *states, f"x{index + 1}", *(f"final_{name}" for name in states)]
+        count = 1 + len(states)
+        blobs += count
         weights = sum(cell.weight_ih.size for cell in cells)
         options = f"0={cells[0].hidden_size} 1={weights} 2={direction}"
-        lines.append(f"{stack.kind.upper()} layer{index} 1 1 x{index} x{index + 1} {options}")
-    return "\n".join([*lines, ""])
+        lines.append(f"{stack.kind.upper()} layer{index} {count} {count} {' '.join(names)} {options}")
+    return "\n".join([_MAGIC, f"{len(lines)} {blobs}", *lines, ""])
 
 
 def _weights(cells: tuple[Cell, ...]) -> bytes:

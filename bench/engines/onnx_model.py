@@ -6,6 +6,7 @@ import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec
 
+from ..shapes import Feed
 from . import recurrent_bias
 
 _ORDER = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}  # ONNX has i, o, f, c and z, r, h
@@ -13,9 +14,16 @@ _OPSET, _IR_VERSION = 17, 8  # known to every release of today
 NO_PROJECTION = "no projections in ONNX"
 
 
-def onnx_input(x: np.ndarray) -> np.ndarray:
-    """The model's X, (time, batch, features), from (batch, time, features)."""
-    return np.ascontiguousarray(x.swapaxes(0, 1))
+def onnx_inputs(feed: Feed, num_layers: int) -> dict[str, np.ndarray]:
+    """The model's, in its order: X, (time, batch, features), and each layer's states, (directions, batch, size)."""
+    parts = [np.split(array, num_layers) for array in feed.states]
+    states = {f"{name}{i}": part[i] for i in range(num_layers) for name, part in zip("hc", parts, strict=False)}
+    return {"X": np.ascontiguousarray(feed.x.swapaxes(0, 1)), **states}
+
+
+def onnx_outputs(feed: Feed, num_layers: int) -> list[str]:
+    """The model's, in its order: Y, and the final states where one is given."""
+    return ["Y", *(f"final_{name}" for name in onnx_inputs(feed, num_layers) if name != "X")]
 
 
 def onnx_output(y: np.ndarray) -> np.ndarray:
@@ -24,15 +32,17 @@ def onnx_output(y: np.ndarray) -> np.ndarray:
     return y.transpose(2, 0, 1, 3).reshape(batch, time, -1)
 
 
-def onnx_model(spec: ModelSpec, batch: int, time: int, lengths: np.ndarray | None = None) -> bytes:
-    """The model; sizes and lengths are fixed, states start at zero, and the last output is not rearranged."""
+def onnx_model(spec: ModelSpec, feed: Feed) -> bytes:
+    """The model; sizes and lengths are fixed, and the last output is not rearranged."""
     from onnx import TensorProto, helper, numpy_helper
 
     [stack] = spec.recurrent
+    batch, time = feed.x.shape[:2]
     directions, size = stack.num_directions, stack.layers[0][0].hidden_size
     nodes, constants, source = [], {}, "X"
-    if lengths is not None:
-        constants["lengths"] = lengths.astype(np.int32)
+    given = onnx_inputs(feed, len(stack.layers))
+    if feed.lengths is not None:
+        constants["lengths"] = feed.lengths.astype(np.int32)
     for index, cells in enumerate(stack.layers):
         last = index == len(stack.layers) - 1
         weights = {f"{name}{index}": array for name, array in _weights(cells).items()}
@@ -40,8 +50,10 @@ def onnx_model(spec: ModelSpec, batch: int, time: int, lengths: np.ndarray | Non
         options = {"hidden_size": size, "direction": "bidirectional" if directions == 2 else "forward"}
         options |= {"linear_before_reset": int(cells[0].reset_after)} if stack.kind == "gru" else {}
         target = "Y" if last else f"y{index}"
-        inputs = [source, *weights] if lengths is None else [source, *weights, "lengths"]
-        nodes.append(helper.make_node(stack.kind.upper(), inputs, [target], **options))
+        states = [name for name in (f"h{index}", f"c{index}") if name in given]
+        inputs = [source, *weights, "lengths" if feed.lengths is not None else "", *states]
+        outputs = [target, *(f"final_{name}" for name in states)]
+        nodes.append(helper.make_node(stack.kind.upper(), inputs, outputs, **options))
         if last:
             break
         source = f"x{index + 1}"
@@ -55,8 +67,11 @@ def onnx_model(spec: ModelSpec, batch: int, time: int, lengths: np.ndarray | Non
     graph = helper.make_graph(
         nodes,
         "stack",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [time, batch, stack.input_size])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [time, directions, batch, size])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in given.items()],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [time] * (name == "Y") + [directions, batch, size])
+            for name in onnx_outputs(feed, len(stack.layers))
+        ],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     opset = [helper.make_opsetid("", _OPSET)]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on its CPU provider: ``session.run`` on NumPy arrays, time first, without the final states.
+"""ONNX Runtime on its CPU provider: ``session.run`` on NumPy arrays, time first; final states only if wanted.
 
 int8 is its own dynamic quantization of the model.
 """
@@ -10,13 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lstm_fast.spec import ModelSpec
 
-from ..shapes import Shape
+from ..shapes import Feed, Shape
 from . import Engine, Run
-from .onnx_model import NO_PROJECTION, onnx_input, onnx_model, onnx_output
+from .onnx_model import NO_PROJECTION, onnx_inputs, onnx_model, onnx_output, onnx_outputs
 
 
 class OnnxRuntime(Engine):
@@ -25,10 +23,11 @@ class OnnxRuntime(Engine):
     def cannot(self, shape: Shape) -> str:
         return NO_PROJECTION if shape.proj_size else ""
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
-        session = self.session(onnx_model(spec, *x.shape[:2], lengths), threads)
-        names, feed = ["Y"], {"X": onnx_input(x)}
-        return Run(lambda: session.run(names, feed), lambda result: onnx_output(result[0]))
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
+        session = self.session(onnx_model(spec, feed), threads)
+        layers = len(spec.recurrent[0].layers)
+        names, inputs = onnx_outputs(feed, layers), onnx_inputs(feed, layers)
+        return Run(lambda: session.run(names, inputs), lambda result: onnx_output(result[0]))
 
     def session(self, model: bytes, threads: int) -> Any:
         import onnxruntime

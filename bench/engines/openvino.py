@@ -5,13 +5,11 @@ It computes in bfloat16 unasked on CPUs that have it; here it is told which prec
 
 from __future__ import annotations
 
-import numpy as np
-
 from lstm_fast.spec import ModelSpec
 
-from ..shapes import Shape
+from ..shapes import Feed, Shape
 from . import Engine, Run
-from .onnx_model import NO_PROJECTION, onnx_input, onnx_model, onnx_output
+from .onnx_model import NO_PROJECTION, onnx_inputs, onnx_model, onnx_output
 
 
 class OpenVino(Engine):
@@ -21,7 +19,7 @@ class OpenVino(Engine):
     def cannot(self, shape: Shape) -> str:
         return NO_PROJECTION if shape.proj_size else ""
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         import openvino
 
         core = openvino.Core()
@@ -30,12 +28,12 @@ class OpenVino(Engine):
             "INFERENCE_NUM_THREADS": str(threads),
             "INFERENCE_PRECISION_HINT": self.hint,
         }
-        compiled = core.compile_model(core.read_model(onnx_model(spec, *x.shape[:2], lengths)), "CPU", settings)
+        compiled = core.compile_model(core.read_model(onnx_model(spec, feed)), "CPU", settings)
         request = compiled.create_infer_request()
-        feed = [onnx_input(x)]
+        inputs = list(onnx_inputs(feed, len(spec.recurrent[0].layers)).values())
 
         def call():
-            return request.infer(feed, share_inputs=True, share_outputs=True)
+            return request.infer(inputs, share_inputs=True, share_outputs=True)
 
         return Run(call, lambda result: onnx_output(result[0]))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import lstm_fast as lf
 from lstm_fast.spec import ModelSpec
 
+from ..shapes import Feed
 from . import Engine, Run
 
 
@@ -26,6 +25,6 @@ class Ours(Engine):
     def version(self) -> str:
         return lf.__version__
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         model = lf.Model(spec, backend=self.backend, isa=self.isa, num_threads=threads)
-        return Run(lambda: model.forward_sequence(x, lengths=lengths), lambda result: result[0])
+        return Run(lambda: model.forward_sequence(feed.x, feed.state, lengths=feed.lengths), lambda result: result[0])

@@ -12,27 +12,29 @@ import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
-from ..shapes import Shape
+from ..shapes import Feed, Shape
 from . import Engine, Run, recurrent_bias
 
 
 class PyTorch(Engine):
     name, package, modules = "torch", "torch", ("torch",)
 
-    def prepare(self, spec: ModelSpec, x: np.ndarray, lengths: np.ndarray | None, threads: int) -> Run:
+    def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         import torch
         from torch.nn.utils import rnn
 
         torch.set_num_threads(threads)
         [stack] = spec.recurrent
         module = self.build(stack)
-        tensor = torch.from_numpy(np.ascontiguousarray(x.swapaxes(0, 1)))
-        if lengths is None:
-            return Run(lambda: module(tensor)[0], lambda y: y.numpy().swapaxes(0, 1))
-        packed = rnn.pack_padded_sequence(tensor, torch.from_numpy(lengths))
+        tensor = torch.from_numpy(np.ascontiguousarray(feed.x.swapaxes(0, 1)))
+        tensors = tuple(map(torch.from_numpy, feed.states))
+        state = tensors if len(tensors) == 2 else tensors[0] if tensors else None
+        if feed.lengths is None:
+            return Run(lambda: module(tensor, state)[0], lambda y: y.numpy().swapaxes(0, 1))
+        packed = rnn.pack_padded_sequence(tensor, torch.from_numpy(feed.lengths))
         return Run(
-            lambda: module(packed)[0],
-            lambda y: rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0].numpy(),
+            lambda: module(packed, state)[0],
+            lambda y: rnn.pad_packed_sequence(y, batch_first=True, total_length=feed.x.shape[1])[0].numpy(),
         )
 
     def build(self, stack: Recurrent) -> Any:
@@ -54,13 +56,13 @@ class PyTorchInt8(PyTorch):
         return ""
 
     def build(self, stack: Recurrent) -> Any:
-        """Quantization replaces the children of a module, so the recurrent one must be a child."""
+        """Quantization replaces the children of a module, so the recurrent one must be a child for a while."""
         import torch
 
         module = torch.nn.Sequential(super().build(stack))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its successor, torchao, which has no LSTM
-            return torch.ao.quantization.quantize_dynamic(module, {torch.nn.LSTM, torch.nn.GRU}, dtype=torch.qint8)
+            return torch.ao.quantization.quantize_dynamic(module, {torch.nn.LSTM, torch.nn.GRU}, dtype=torch.qint8)[0]
 
 
 def module_options(stack: Recurrent) -> dict[str, Any]:
