@@ -1,6 +1,7 @@
 /* pack.c - canonical weights into the layouts of lf_impl.h. Pure copying: no number is changed. */
 #include "lf_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -43,19 +44,11 @@ static void pack_matrix(packing *p, const void *weight, int64_t terms) {
                 copy(p, (gate * p->part->padded + unit) * terms + k, weight, source_row(p, gate, unit), terms, k);
 }
 
-/* All bits of an exponent set. */
-static int is_finite_f32(const uint32_t *numbers, int64_t n) {
-    int found = 0;
+static int all_finite(lf_dtype dtype, const void *numbers, int64_t n) {
+    int all = 1;
     for (int64_t i = 0; i < n; i++)
-        found |= (numbers[i] & 0x7f800000) == 0x7f800000;
-    return !found;
-}
-
-static int is_finite_f64(const uint64_t *numbers, int64_t n) {
-    int found = 0;
-    for (int64_t i = 0; i < n; i++)
-        found |= (numbers[i] & 0x7ff0000000000000) == 0x7ff0000000000000;
-    return !found;
+        all &= dtype == LF_F64 ? isfinite(((const double *)numbers)[i]) : isfinite(((const float *)numbers)[i]);
+    return all;
 }
 
 static void fill(const lf_plan *plan, lf_part *part, const lf_part_source *source) {
@@ -67,8 +60,7 @@ static void fill(const lf_plan *plan, lf_part *part, const lf_part_source *sourc
     p.to = part->w_h;
     if (source->weight_h)
         pack(&p, source->weight_h, part->recurrent);
-    const int64_t n = part->copy_bytes / p.item;
-    part->finite = plan->dtype == LF_F64 ? is_finite_f64(part->w_h, n) : is_finite_f32(part->w_h, n);
+    part->finite = all_finite(plan->dtype, part->w_h, part->copy_bytes / p.item);
     for (int64_t i = 1; i < part->copies; i++)
         memcpy((char *)part->w_h + i * part->copy_bytes, part->w_h, (size_t)part->copy_bytes);
     p.to = part->bias;

@@ -49,9 +49,9 @@ static void plan_parts(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to,
     }
 }
 
-/* With h = 0 the chain of a pre-activation has nothing to add, unless weights are infinite, but zeros may lose their
- * sign in it. That is lost again where the state is +0 in whole and the gates are sigmoids, none of them negative:
- * f*c + i*g and z*h + (1-z)*n start from a +0, which the sign of another zero does not change. */
+/* Where h is zero its product adds zeros to the chains, unless a weight is infinite or NaN: no pre-activation changes
+ * in more than the sign of a zero. That sign goes no further where c and h are +0 and the gates, as sigmoids, never
+ * negative: f*c and z*h are +0 then, and stay so whatever zero is added. A simple RNN would hand it on. */
 static int starts_free(const lf_cell_plan *cell) {
     return cell->kind != LF_RNN && cell->gate.kind == LF_SIGMOID && cell->parts[0].finite &&
            (!cell->split_reset || cell->parts[1].finite);
