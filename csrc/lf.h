@@ -113,8 +113,10 @@ typedef struct {
     int64_t x_batch_stride, x_time_stride;
     void *y;
     int64_t y_batch_stride, y_time_stride;
-    const int64_t *lengths;            /* (batch) valid steps of each row, or NULL */
-    const lf_state *states;            /* one per cell, in layer order, forward before backward */
+    const int64_t *lengths; /* (batch) valid steps of each row, or NULL */
+    const lf_state *states; /* one per cell, in layer order, forward before backward */
+    int turned; /* 1 if earlier calls with this workspace had an odd number of steps in all: their last weights, which a
+                   cache may still have, are the first of this call then. No bit depends on it. */
     int (*interrupted)(void *context); /* polled between time blocks by the calling thread, or NULL */
     void *context;
     int64_t fault_row, fault_step; /* where, after LF_INDEX_RANGE */

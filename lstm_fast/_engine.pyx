@@ -152,6 +152,8 @@ cdef class Engine:
         final = self._read_states(workspace.states, state, call.batch, batched, read)
         cdef cnp.ndarray y = self._output(&call, batched, out, read)
         workspace.ensure(self._plan, call.batch, call.time)
+        call.turned = workspace.turned
+        workspace.turned ^= call.time & 1
         self._run(&call, workspace.data)
         if out is None:
             return y, final

@@ -97,6 +97,7 @@ cdef extern from "lf.h" nogil:
         int64_t y_time_stride
         const int64_t *lengths
         const lf_state *states
+        int turned
         int (*interrupted)(void *context) noexcept
         void *context
         int64_t fault_row

@@ -11,6 +11,7 @@ cdef class _Workspace:
     cdef void *data
     cdef size_t size
     cdef int64_t batch, time  # of the last call, which `size` is enough for
+    cdef int turned  # whether all calls together had an odd number of steps
     cdef lf_state *states
     cdef _Workspace next
 

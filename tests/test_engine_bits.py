@@ -111,6 +111,17 @@ def test_a_long_stream_cut_around_its_blocks(spec, isa, dtype):
         assert bits(in_pieces(model, x, cuts, lengths=lengths)) == whole, cuts
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_stream_of_weights_beyond_the_cache(threads, isa):
+    """Calls in a row walk over such weights to and fro."""
+    spec = network(stack("lstm", 600, 640), stack("gru", 640, 650, name="b"))
+    model = packed(spec, isa, "float32", num_threads=threads)
+    x = inputs(spec, 1, 8)
+    whole = bits(packed(spec, isa, "float32").forward_sequence(x))
+    for cuts in (range(1, 8), [1, 4, 5], [3, 4]):
+        assert bits(in_pieces(model, x, cuts)) == whole, cuts
+
+
 def test_a_stream_that_returns_its_last_output(isa, dtype):
     spec = network(stack("lstm", 12, 10, return_sequences=False), dense(10, 3))
     model = packed(spec, isa, dtype)
