@@ -23,6 +23,10 @@ README, RESULT, PICTURE = ROOT / "README.md", ROOT / "docs" / "benchmarks.json",
 BEGIN, END = "<!-- benchmark: made by python -m bench.readme -->", "<!-- end of benchmark -->"
 #: The engines that have a column.
 PEERS = ("torch", "onnxruntime", "openvino")
+LEGEND = """\
+B sequences of T steps, I features (H of them, where it is not said) and H units, projected to P outputs; x2 layers; bi:
+both ways. They start at zero, or from a given `state`, as a stream goes on. The best peer may have no column: ncnn,
+Keras, a NumPy loop."""
 
 
 def section(result: Result) -> str:
@@ -33,7 +37,7 @@ def section(result: Result) -> str:
     sentences = [f"{facts['cpu']}, {facts['isa']} kernels, beside {versions}.", *map(_verdict, runs)]
     text = " ".join(filter(None, [*sentences, machine.caution(facts)]))
     picture = f"![Time of every engine, divided by ours, shape by shape]({PICTURE.relative_to(ROOT)})"
-    return "\n\n".join([text, picture, _table(runs)])
+    return "\n\n".join([text, picture, _table(runs), LEGEND])
 
 
 def _verdict(run: Run) -> str:
