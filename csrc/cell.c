@@ -19,7 +19,7 @@ typedef struct {
     int ragged;        /* some rows sit out some steps */
     int hoists;        /* x is projected for the whole block before its first step */
     int64_t done;      /* steps of the sequence before the block, in the order in which they run */
-    int starts_free;   /* its first step leaves the recurrent product out */
+    int starts_free;   /* its first step leaves the product of the gates with the state out */
     int64_t copies[2]; /* of the parts' recurrent weights, read in turn */
     lf_step_fn kernels[2];
     lf_step parts[2];
@@ -43,12 +43,18 @@ static void leave(const lf_slice *s, void *to, const void *from, int64_t stride,
         copy_rows((char *)to + s->first_row * size, s->row_step * size, from, stride, size, s->rows);
 }
 
+/* All bytes are as the first, which is 0; so -0 is no zero. */
+static int is_zero(const char *state, int64_t size) {
+    return *state == 0 && !memcmp(state, state + 1, (size_t)size - 1);
+}
+
 void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const lf_state *state = &s->call->states[index];
     const lf_cell_state *own = &s->w.cells[index];
     const int64_t item = s->plan->kernels->item_size;
     enter(s, own->h, own->h_stride, state->h_in, cell->output_size * item);
     enter(s, own->c, own->c_stride, cell->kind == LF_LSTM ? state->c_in : NULL, cell->hidden_size * item);
+    s->w.at_zero[index] = is_zero(own->h, own->h_stride * s->rows) && is_zero(own->c, own->c_stride * s->rows);
 }
 
 void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
@@ -57,25 +63,6 @@ void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const int64_t item = s->plan->kernels->item_size;
     leave(s, state->h_out, own->h, own->h_stride, cell->output_size * item);
     leave(s, state->c_out, own->c, own->c_stride, cell->hidden_size * item);
-}
-
-static int is_zero(const lf_slice *s, const char *state, int64_t size) {
-    if (!state)
-        return 1;
-    for (int64_t row = 0; row < s->rows; row++) {
-        const char *first = state + (s->first_row + row * s->row_step) * size;
-        if (*first || memcmp(first, first + 1, (size_t)size - 1))
-            return 0;
-    }
-    return 1;
-}
-
-/* Whether all rows start from +0, by the caller's arrays: no member writes into those before all have seen them. */
-static int starts_at_zero(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
-    const lf_state *state = &s->call->states[index];
-    const int64_t item = s->plan->kernels->item_size;
-    return is_zero(s, state->h_in, cell->output_size * item) &&
-           (cell->kind != LF_LSTM || is_zero(s, state->c_in, cell->hidden_size * item));
 }
 
 static void swap_outputs(lf_cell_state *state) {
@@ -96,9 +83,9 @@ static void choose_kernels(cell_run *r) {
     r->kernels[1] = r->cell->split_reset ? k->gru_candidate : k->rnn;
 }
 
-/* Every step walks over the panels the other way than the one before it, whose last weights a cache still has. So it
- * goes on from call to call where a step's weights exceed the second-level cache; where they fit it, single steps that
- * all walk one way are a little faster. */
+/* Every step walks over the panels the other way than the one before it, whose last weights a cache still has. For
+ * single steps it goes on so from call to call, where a step's weights exceed the second-level cache; where they fit
+ * it, walking one way is a little faster. With more steps it does not matter how the first one goes. */
 static int begins_descending(const cell_run *r, const lf_part *part) {
     const int64_t terms = part->inputs + (r->starts_free ? 0 : part->recurrent);
     const int64_t bytes = part->columns * terms * r->s->plan->kernels->item_size / r->s->gang->size;
@@ -125,8 +112,10 @@ static void prepare_parts(cell_run *r) {
     }
     if (cell->kind == LF_GRU && !cell->split_reset)
         r->parts[0].init_hn = cell->parts[0].bias_hn;
-    if (cell->num_parts == 2)
+    if (cell->num_parts == 2) {
         r->parts[0].h_next_stride = r->parts[1].h_stride = state->c_stride;
+        r->parts[1].h = state->part;
+    }
     if (cell->projected)
         r->parts[1].candidate = (lf_activation){LF_LINEAR, 0, 0};
 }
@@ -249,14 +238,13 @@ static void turn(lf_step *step, int64_t copies) {
  * members may see it differently, and must not wait for one another in vain. */
 static void run_parts(cell_run *r, int64_t i) {
     lf_cell_state *state = r->state;
-    const int two = r->cell->num_parts == 2, free = i == 0 && r->starts_free;
+    const int two = r->cell->num_parts == 2;
     r->parts[0].h_prev = state->h;
-    r->parts[0].h = free ? NULL : state->h;
+    r->parts[0].h = i == 0 && r->starts_free ? NULL : state->h;
     r->parts[0].h_next = two ? state->part : state->h_next;
     lf_run_step(r->s->plan, r->kernels[0], &r->parts[0]);
     if (two) {
         lf_sync(r->s);
-        r->parts[1].h = free && r->cell->split_reset ? NULL : state->part;
         r->parts[1].h_prev = state->h;
         r->parts[1].h_next = state->h_next;
         lf_run_step(r->s->plan, r->kernels[1], &r->parts[1]);
@@ -282,7 +270,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
                   .ragged = s->call->lengths || s->w.mask,
                   .done = backward ? s->time - begin - steps : begin};
     r.hoists = s->plan->backend == LF_BLAS || (steps > 1 && !takes_one_pass(&r));
-    r.starts_free = r.done == 0 && r.cell->starts_free && starts_at_zero(s, r.cell, node->first_cell + d);
+    r.starts_free = r.done == 0 && r.cell->may_start_free && s->w.at_zero[node->first_cell + d];
     choose_kernels(&r);
     prepare_parts(&r);
     if (r.hoists)

@@ -111,7 +111,7 @@ typedef struct {
     int64_t hoisted; /* elements in a row of pre-activations of all parts that take x */
     int split_reset; /* GRU without reset_after */
     int projected;
-    int starts_free; /* a step from a state of zeros may leave the recurrent product out */
+    int may_start_free; /* a step from a state of zeros may leave the product of the gates with it out */
 } lf_cell_plan;
 
 typedef struct {

@@ -51,10 +51,10 @@ static void plan_parts(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to,
 
 /* Where h is zero its product adds zeros to the chains, unless a weight is infinite or NaN: no pre-activation changes
  * in more than the sign of a zero. That sign goes no further where c and h are +0 and the gates, as sigmoids, never
- * negative: f*c and z*h are +0 then, and stay so whatever zero is added. A simple RNN would hand it on. */
-static int starts_free(const lf_cell_plan *cell) {
-    return cell->kind != LF_RNN && cell->gate.kind == LF_SIGMOID && cell->parts[0].finite &&
-           (!cell->split_reset || cell->parts[1].finite);
+ * negative: f*c and z*h are +0 then, and stay so whatever zero is added. A simple RNN would hand it on. The candidate
+ * of a GRU that resets first multiplies not h but r*h, which is NaN where r is. */
+static int may_start_free(const lf_cell_plan *cell) {
+    return cell->kind != LF_RNN && cell->gate.kind == LF_SIGMOID && cell->parts[0].finite;
 }
 
 static lf_status plan_cell(const lf_plan *plan, lf_carver *memory, lf_cell_plan *to, const lf_cell *from) {
@@ -72,7 +72,7 @@ static lf_status plan_cell(const lf_plan *plan, lf_carver *memory, lf_cell_plan 
     to->projected = from->weight_hr != NULL;
     to->num_parts = 1 + (to->split_reset || to->projected);
     plan_parts(plan, memory, to, from);
-    to->starts_free = starts_free(to);
+    to->may_start_free = may_start_free(to);
     return LF_OK;
 }
 

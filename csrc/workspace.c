@@ -9,9 +9,9 @@
  *   + n * B * G H' once more where two gangs of threads take a direction each
  *   + n * B * (G H' + 4 F) for each member of a pipeline of layers
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
- * and in bytes n * B * 20 + F' for row addresses and a softmax, for each member, and T * B only where a layer makes
- * masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the members of a call share.
- * With several threads it is enough for each way that split.c may divide the call.
+ * and in bytes n * B * 20 + F' for row addresses and a softmax, for each member, one for each cell, and T * B only
+ * where a layer makes masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the
+ * members of a call share. With several threads it is enough for each way that split.c may divide the call.
  */
 #include "workspace.h"
 
@@ -127,6 +127,7 @@ size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_wo
     w->block = block_steps(plan, extent);
     const size_t rows = B * (size_t)w->block;
     carve_states(&c, plan, w, extent);
+    w->at_zero = lf_carve(&c, (size_t)plan->num_cells, 1);
     carve_stages(&c, plan, w, B, T);
     for (int i = 0; i < 2; i++)
         w->values[i] = lf_carve(&c, rows * widest_layer(plan), item);

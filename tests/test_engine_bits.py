@@ -14,7 +14,7 @@ from nets import arrays, bits, inputs, network, random_state, rows_of
 from specs import dense, embedding, stack
 
 from lstm_fast import Model, _engine
-from lstm_fast.spec import ACTIVATIONS, Activation, Elementwise, Masking, Softmax
+from lstm_fast.spec import ACTIVATIONS, Activation, Elementwise, Masking, ModelSpec, Recurrent, Softmax
 
 #: Networks that look only forwards in time, so that a stream of them can be cut; inputs below and above 8 features.
 FORWARD = {
@@ -159,39 +159,77 @@ CELLS = {
     "lstm, projected": {"proj": 3},
     "gru": {"reset_after": True},
     "gru, reset before": {"reset_after": False},
+    "rnn": {},
 }
 
 
-@pytest.mark.parametrize("name", [*CELLS, "rnn"])
-@pytest.mark.parametrize("recurrent", [[1.0], [-1.0], [1.0, -1.0], [0.0, -0.0], [1.0, np.inf], [-1.0, np.nan]])
-def test_a_state_of_zeros(name, recurrent, isa, dtype):
-    """What it saves changes no bit, not even the sign of a zero: a row beside another whose state is not zero."""
+def one_cell(name, **options) -> Recurrent:
+    """2 features, 5 units."""
+    return stack(name.partition(",")[0], 2, 5, **options, **CELLS[name])
+
+
+def with_weights(layer, **weights) -> ModelSpec:
+    [[cell]] = layer.layers
+    return network(replace(layer, layers=((replace(cell, **weights),),)))
+
+
+def loses_no_bit(model, x, odd=0.0) -> bool:
+    """Whether the first row of ``x``, from a state of zeros, is as beside another row whose state is not zero.
+
+    There nothing is left out of the first step. ``odd`` is what stands in the state for one of the zeros.
+    """
 
     def numbers(result):
         return bits(tuple(np.where(np.isnan(array), np.nan, array) for array in arrays(result)))
 
+    state = random_state(model.spec, 2, dtype=x.dtype)
+    for array in arrays(state):
+        array[:, 0] = 0
+        array[:, 0, 1] = odd
+    y, final = model.forward_sequence(x, state)
+    alone = [model.forward_sequence(x[:1], rows_of(state, [0]))]
+    alone += [] if np.signbit(odd) else [model.forward_sequence(x[:1])]
+    return all(numbers(result) == numbers((y[:1], rows_of(final, [0]))) for result in alone)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("recurrent", [[1.0], [-1.0], [1.0, -1.0], [0.0, -0.0], [1.0, np.inf], [-1.0, np.nan]])
+def test_a_state_of_zeros(name, recurrent, isa, dtype):
+    """What it saves changes no bit, not even the sign of a zero."""
     rng = np.random.default_rng(0)
     least = [0.0, -0.0, 1e-30, -1e-30]
     for candidate in ACTIVATIONS:
         activation = Activation(candidate, **dict.fromkeys(ACTIVATIONS[candidate], 0.0))
         for gate in ("sigmoid", "linear"):
             options = {"gate_activation": Activation(gate)} if name != "rnn" else {}
-            layer = stack(name.partition(",")[0], 2, 5, activation=activation, **options, **CELLS.get(name, {}))
+            layer = one_cell(name, activation=activation, **options)
             [[cell]] = layer.layers
             drawn = {key: rng.choice(least, value.shape).astype(dtype) for key, value in cell.tensors()}
             drawn["weight_hh"] = rng.choice(recurrent, cell.weight_hh.shape).astype(dtype)
             if np.isinf(recurrent).any():  # in the last gate alone, which may have a product of its own
                 drawn["weight_hh"][:-5] = 1
-            spec = network(replace(layer, layers=((replace(cell, **drawn),),)))
+            model = packed(with_weights(layer, **drawn), isa, dtype)
             x = rng.choice([*least, 1.0], (2, 3, 2)).astype(dtype)
-            model = packed(spec, isa, dtype)
-            state = random_state(spec, 2, dtype=dtype)
-            for array in arrays(state):
-                array[:, 0] = 0
-            y, final = model.forward_sequence(x, state)
-            expected = numbers((y[:1], rows_of(final, [0])))
-            assert numbers(model.forward_sequence(x[:1])) == expected, (candidate, gate)
-            assert numbers(model.forward_sequence(x[:1], rows_of(state, [0]))) == expected, (candidate, gate)
+            assert loses_no_bit(model, x), (candidate, gate)
+            assert loses_no_bit(model, x, odd=-0.0), (candidate, gate)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e38])
+def test_a_state_of_zeros_and_gates_that_are_no_numbers(name, odd, isa, dtype):
+    """A reset gate that is NaN makes NaN of a state of zeros."""
+    layer = one_cell(name)
+    [[cell]] = layer.layers
+    model = packed(with_weights(layer), isa, dtype)
+    for feature in range(2):
+        x = inputs(model.spec, 2, 3, dtype=dtype)
+        x[0, 0, feature] = odd
+        assert loses_no_bit(model, x), feature
+    for unit in range(len(cell.bias)):
+        bias = cell.bias.copy()
+        bias[unit] = odd
+        spec = with_weights(layer, bias=bias)
+        assert loses_no_bit(packed(spec, isa, dtype), inputs(spec, 2, 3, dtype=dtype)), unit
 
 
 @cases(NETWORKS)
