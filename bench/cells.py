@@ -93,7 +93,7 @@ class Cell:
 
     @property
     def gflops(self) -> float:
-        """Operations of ours in the matrix products, in GFLOP/s."""
+        """Operations that the matrix products need, in the time of ours, in GFLOP/s."""
         return self.shape.flops / self.ours.median / 1e3
 
     @property

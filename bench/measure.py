@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from lstm_fast import reference
 from lstm_fast.check import difference
 from lstm_fast.timing import time_in_turn
 
 from .cells import FLOAT32, Cell, Timing
-from .engines import Engine
+from .engines import Engine, Run
 from .peaks import Peaks
 from .roofline import footprint
-from .shapes import Shape
+from .shapes import Shape, arrays_of
 
 #: Largest ``|y - reference| / max(1, |reference|)`` of a float32 engine that is let in.
 TOLERANCE = 1e-5
@@ -31,11 +33,13 @@ def measure(shape: Shape, engines: Sequence[Engine], threads: int, seconds: floa
             precision is no number.
     """
     spec, feed = shape.network(), shape.feed()
-    expected, _ = reference.forward(spec, feed.x, None if feed.state is None else [feed.state], lengths=feed.lengths)
+    given = None if feed.state is None else [feed.state]
+    y, [state] = reference.forward(spec, feed.x, given, lengths=feed.lengths)
+    expected = (y, *arrays_of(state)) if given else (y,)
     unable = {engine.name: reason for engine in engines if (reason := engine.cannot(shape))}
     able = [engine for engine in engines if engine.name not in unable]
     runs = {engine.name: engine.prepare(spec, feed, threads) for engine in able}
-    differences = {name: difference(run.output(run.call()), expected) for name, run in runs.items()}
+    differences = {name: _difference(run, expected) for name, run in runs.items()}
     for engine in able:
         tolerance = TOLERANCE if engine.precision == FLOAT32 else math.inf
         off = differences[engine.name]
@@ -53,3 +57,10 @@ def measure(shape: Shape, engines: Sequence[Engine], threads: int, seconds: floa
         for engine in able
     }
     return Cell(shape, timings, unable, None if peaks is None else peaks.speeds(probes, times, size))
+
+
+def _difference(run: Run, expected: tuple[np.ndarray, ...]) -> float:
+    """The largest, of the output and, where they are expected, of final states."""
+    found = run.call()
+    states = run.states(found) if len(expected) > 1 else ()
+    return max(difference(*pair) for pair in zip((run.output(found), *states), expected, strict=True))

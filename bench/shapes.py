@@ -31,7 +31,12 @@ class Feed(NamedTuple):
     @property
     def states(self) -> tuple[np.ndarray, ...]:
         """The arrays of the state."""
-        return self.state if isinstance(self.state, tuple) else () if self.state is None else (self.state,)
+        return () if self.state is None else arrays_of(self.state)
+
+
+def arrays_of(state: State) -> tuple[np.ndarray, ...]:
+    """h, and c of an LSTM."""
+    return state if isinstance(state, tuple) else (state,)
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,12 @@ class Shape:
 
     @property
     def recurrent_weights(self) -> int:
-        """Weights of one cell that every step reads: those of the state, and of the projection."""
+        """Weights of one cell that a step needs beside those of its input: the state's, and the projection's."""
         return self.rows * self.output_size + self.proj_size * self.hidden_size
 
     @property
     def first_weights(self) -> int:
-        """Those of them that the first step needs: from a state of zeros, none but the projection's."""
+        """Those of them that the first step needs: none but the projection's where the state is zero."""
         return self.recurrent_weights if self.state else self.proj_size * self.hidden_size
 
     @cached_property
@@ -110,18 +115,18 @@ class Shape:
 
     @property
     def weights(self) -> int:
-        """All weights but biases, which are also the multiply-adds of a step of one row, if it is not the first."""
+        """All weights but biases, which are also the multiply-adds of a step of one row whose state is not zero."""
         inputs = self.rows * sum(self.input_sizes)
         return self.directions * (inputs + self.num_layers * self.recurrent_weights)
 
     @property
     def spared(self) -> int:
-        """Those that the first step does not need."""
+        """Those of them that the first step does not need."""
         return self.directions * self.num_layers * (self.recurrent_weights - self.first_weights)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the matrix products, 2 to a multiply-add; activations are not counted."""
+        """Floating-point operations that the matrix products need, 2 to a multiply-add; activations are not counted."""
         return 2 * (self.weights * int(self.rows_at.sum()) - self.spared * self.batch)
 
     def network(self) -> ModelSpec:
@@ -147,11 +152,11 @@ class Shape:
         """Standard normal x, and a state as large as outputs are."""
         random = np.random.default_rng(self.time)
         x = random.standard_normal((self.batch, self.time, self.input_size), dtype=np.float32)
+        if not self.state:
+            return Feed(x, self.lengths)
         sizes = [self.output_size, self.hidden_size][: 2 if self.kind == "lstm" else 1]
         cells = self.num_layers * self.directions
         state = tuple(random.uniform(-0.5, 0.5, (cells, self.batch, size)).astype(np.float32) for size in sizes)
-        if not self.state:
-            return Feed(x, self.lengths)
         return Feed(x, self.lengths, state if self.kind == "lstm" else state[0])
 
 

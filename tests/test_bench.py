@@ -19,7 +19,7 @@ from bench.engines import OURS, OURS_BLAS, Engine, Run, every_engine
 from bench.measure import DisagreementError, measure
 from bench.results import Result
 from bench.run import Job
-from bench.shapes import Shape, read_shapes
+from bench.shapes import Shape, arrays_of, read_shapes
 from bench.starts import measure_starts
 from lstm_fast import reference
 from lstm_fast.check import difference
@@ -104,6 +104,7 @@ STACKS = [
 ONE_ROW = [Shape(kind, 1, 4, 5, 6, 2, 2) for kind in ("lstm", "gru", "rnn")]
 SPECIAL = [Shape("lstm", 3, 5, 5, 6, 2, 2, proj_size=4), Shape("gru", 3, 5, 5, 6, 2, 2, shortest=2)]
 SPECIAL += [Shape(kind, batch, 2, 5, 6, 2, 2, state=1) for kind in ("lstm", "gru", "rnn") for batch in (1, 3)]
+SPECIAL += [Shape(kind, 3, 1, 5, 6, state=state) for kind in ("lstm", "gru", "rnn") for state in (0, 1)]
 SPECIAL += [Shape("lstm", 3, 5, 5, 6, shortest=2, state=1), Shape("lstm", 3, 5, 5, 6, proj_size=4, state=1)]
 SPECIAL += [Shape("lstm", 3, 5, 5, 6, shortest=2), Shape("lstm", 3, 5, 5, 6, proj_size=4, shortest=2)]
 
@@ -118,8 +119,12 @@ def test_an_adapter_agrees_with_the_reference_or_says_that_it_cannot(name, shape
         return
     spec, feed = shape.network(), shape.feed()
     run = engine.prepare(spec, feed, threads=1)
-    expected, _ = reference.forward(spec, feed.x, [feed.state] if shape.state else None, lengths=feed.lengths)
-    assert difference(run.output(run.call()), expected) <= (1e-6 if engine.precision == FLOAT32 else 0.1)
+    y, [final] = reference.forward(spec, feed.x, [feed.state] if shape.state else None, lengths=feed.lengths)
+    expected = [y, *arrays_of(final)] if shape.state else [y]
+    result = run.call()
+    found = [run.output(result), *(run.states(result) if shape.state else ())]
+    assert [array.shape for array in found] == [array.shape for array in expected]
+    assert max(map(difference, found, expected)) <= (1e-6 if engine.precision == FLOAT32 else 0.1)
 
 
 class Odd(Engine):

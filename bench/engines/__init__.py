@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ class Run(NamedTuple):
 
     call: Callable[[], Any]  #: one forward pass, in the engine's own terms
     output: Callable[[Any], np.ndarray]  #: what ``call`` gave, as (batch, time, features); not timed
+    #: The final state that it gave, where one was wanted: h, and c of an LSTM, each (layers * directions, batch, size).
+    states: Callable[[Any], tuple[np.ndarray, ...]] = lambda _: ()
 
 
 class Engine(ABC):
@@ -72,6 +74,11 @@ def every_engine() -> list[Engine]:
         *(PyTorch(), OnnxRuntime(), OpenVino(), Ncnn(), Keras(), NumPyLoop()),
         *(PyTorchInt8(), OnnxRuntimeInt8(), OpenVinoBfloat16()),
     ]
+
+
+def states_of_layers(arrays: Sequence[np.ndarray], num_layers: int) -> tuple[np.ndarray, ...]:
+    """The states of all layers from one array for h of each, then one for c of each."""
+    return tuple(np.concatenate(arrays[i : i + num_layers]) for i in range(0, len(arrays), num_layers))
 
 
 def recurrent_bias(cell: Cell) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
 from ..shapes import Feed, Shape
-from . import Engine, Run, recurrent_bias
+from . import Engine, Run, recurrent_bias, states_of_layers
 
 _ORDER = {"lstm": (0, 1, 3, 2), "gru": (1, 0, 2), "rnn": (0,)}  # ncnn has i, f, o, g and r, z, n
 _MAGIC, _FLOAT32 = "7767517", bytes(4)
@@ -48,14 +48,20 @@ class Ncnn(Engine):
                 extractor.input(name, mat)
             return [extractor.extract(name)[1] for name in wanted]
 
-        return Run(call, lambda found: np.array(found[0])[None])
+        return Run(
+            call,
+            lambda found: np.array(found[0])[None],
+            lambda found: states_of_layers([np.array(mat)[:, None] for mat in found[1:]], len(stack.layers)),
+        )
 
 
 def _inputs(stack: Recurrent, feed: Feed) -> dict[str, np.ndarray]:
     """What goes in: x, and the states of each layer, (directions, size)."""
-    parts = [np.split(np.ascontiguousarray(array[:, 0]), len(stack.layers)) for array in feed.states]
-    states = {f"{name}{i}": part for name, split in zip("hc", parts, strict=False) for i, part in enumerate(split)}
-    return {"x0": feed.x[0], **states}
+    given = {"x0": feed.x[0]}
+    for name, array in zip("hc", feed.states, strict=False):
+        layers = np.split(np.ascontiguousarray(array[:, 0]), len(stack.layers))
+        given |= {f"{name}{index}": layer for index, layer in enumerate(layers)}
+    return given
 
 
 def _description(stack: Recurrent, given: list[str]) -> str:

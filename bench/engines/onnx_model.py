@@ -16,9 +16,10 @@ NO_PROJECTION = "no projections in ONNX"
 
 def onnx_inputs(feed: Feed, num_layers: int) -> dict[str, np.ndarray]:
     """The model's, in its order: X, (time, batch, features), and each layer's states, (directions, batch, size)."""
-    parts = [np.split(array, num_layers) for array in feed.states]
-    states = {f"{name}{i}": part[i] for i in range(num_layers) for name, part in zip("hc", parts, strict=False)}
-    return {"X": np.ascontiguousarray(feed.x.swapaxes(0, 1)), **states}
+    given = {"X": np.ascontiguousarray(feed.x.swapaxes(0, 1))}
+    for name, array in zip("hc", feed.states, strict=False):
+        given |= {f"{name}{index}": part for index, part in enumerate(np.split(array, num_layers))}
+    return given
 
 
 def onnx_outputs(feed: Feed, num_layers: int) -> list[str]:

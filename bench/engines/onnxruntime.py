@@ -13,7 +13,7 @@ from typing import Any
 from lstm_fast.spec import ModelSpec
 
 from ..shapes import Feed, Shape
-from . import Engine, Run
+from . import Engine, Run, states_of_layers
 from .onnx_model import NO_PROJECTION, onnx_inputs, onnx_model, onnx_output, onnx_outputs
 
 
@@ -27,7 +27,11 @@ class OnnxRuntime(Engine):
         session = self.session(onnx_model(spec, feed), threads)
         layers = len(spec.recurrent[0].layers)
         names, inputs = onnx_outputs(feed, layers), onnx_inputs(feed, layers)
-        return Run(lambda: session.run(names, inputs), lambda result: onnx_output(result[0]))
+        return Run(
+            lambda: session.run(names, inputs),
+            lambda result: onnx_output(result[0]),
+            lambda result: states_of_layers(result[1:], layers),
+        )
 
     def session(self, model: bytes, threads: int) -> Any:
         import onnxruntime

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lstm_fast.spec import ModelSpec
 
 from ..shapes import Feed, Shape
-from . import Engine, Run
+from . import Engine, Run, states_of_layers
 from .onnx_model import NO_PROJECTION, onnx_inputs, onnx_model, onnx_output
 
 
@@ -30,12 +30,17 @@ class OpenVino(Engine):
         }
         compiled = core.compile_model(core.read_model(onnx_model(spec, feed)), "CPU", settings)
         request = compiled.create_infer_request()
-        inputs = list(onnx_inputs(feed, len(spec.recurrent[0].layers)).values())
+        layers = len(spec.recurrent[0].layers)
+        inputs = list(onnx_inputs(feed, layers).values())
 
         def call():
             return request.infer(inputs, share_inputs=True, share_outputs=True)
 
-        return Run(call, lambda result: onnx_output(result[0]))
+        return Run(
+            call,
+            lambda result: onnx_output(result[0]),
+            lambda result: states_of_layers(list(result.values())[1:], layers),
+        )
 
 
 class OpenVinoBfloat16(OpenVino):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lstm_fast as lf
 from lstm_fast.spec import ModelSpec
 
-from ..shapes import Feed
+from ..shapes import Feed, arrays_of
 from . import Engine, Run
 
 
@@ -27,4 +27,8 @@ class Ours(Engine):
 
     def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         model = lf.Model(spec, backend=self.backend, isa=self.isa, num_threads=threads)
-        return Run(lambda: model.forward_sequence(feed.x, feed.state, lengths=feed.lengths), lambda result: result[0])
+        return Run(
+            lambda: model.forward_sequence(feed.x, feed.state, lengths=feed.lengths),
+            lambda result: result[0],
+            lambda result: arrays_of(result[1]),
+        )
