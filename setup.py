@@ -32,6 +32,9 @@ ISA_FLAGS = {"avx2": ["-march=x86-64-v3"], "avx512": ["-march=x86-64-v4"]}
 #: Every other unit: the binary must start on any machine of its kind, whatever -march the builder's CFLAGS ask for.
 BASELINE = ["-march=x86-64"] if X86_64 else []
 
+#: Of the kernels: loops begin with a line of the cache, however large the units are that the linker puts before them.
+ALIGNMENT = ["-falign-functions=64", "-falign-loops=64"]
+
 WARNINGS = ["-Wall", "-Wextra"]  # for the core; generated code has its own ideas
 #: What the promised bits rest on, so it comes after the builder's CFLAGS; -O3 comes before, for a sanitizer says -O1.
 SEMANTICS = ["-std=c11", "-pthread", "-fvisibility=hidden", "-fno-fast-math", "-fno-math-errno", "-ffp-contract=off"]
@@ -74,7 +77,8 @@ def flags_by_unit(bridge: str, isas: list[str]) -> dict[str, list[str]]:
     for source in sorted(CSRC.glob("*.c")):
         isa = source.stem.removesuffix("_f64").rpartition("_")[2]
         if isa not in ISA_FLAGS or isa in isas:
-            units[str(source)] = ["-O3", *WARNINGS, *user, *SEMANTICS, *ISA_FLAGS.get(isa, BASELINE)]
+            alignment = ALIGNMENT if source.stem.startswith("kernels_") else []
+            units[str(source)] = ["-O3", *alignment, *WARNINGS, *user, *SEMANTICS, *ISA_FLAGS.get(isa, BASELINE)]
     return units
 
 
