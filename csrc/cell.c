@@ -54,7 +54,8 @@ void lf_cell_enter(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
     const int64_t item = s->plan->kernels->item_size;
     enter(s, own->h, own->h_stride, state->h_in, cell->output_size * item);
     enter(s, own->c, own->c_stride, cell->kind == LF_LSTM ? state->c_in : NULL, cell->hidden_size * item);
-    s->w.at_zero[index] = is_zero(own->h, own->h_stride * s->rows) && is_zero(own->c, own->c_stride * s->rows);
+    s->w.starts_free[index] =
+        cell->may_start_free && is_zero(own->h, own->h_stride * s->rows) && is_zero(own->c, own->c_stride * s->rows);
 }
 
 void lf_cell_leave(const lf_slice *s, const lf_cell_plan *cell, int64_t index) {
@@ -270,7 +271,7 @@ void lf_run_cell(lf_slice *s, const lf_node *node, int d, lf_view x, const lf_vi
                   .ragged = s->call->lengths || s->w.mask,
                   .done = backward ? s->time - begin - steps : begin};
     r.hoists = s->plan->backend == LF_BLAS || (steps > 1 && !takes_one_pass(&r));
-    r.starts_free = r.done == 0 && r.cell->may_start_free && s->w.at_zero[node->first_cell + d];
+    r.starts_free = r.done == 0 && s->w.starts_free[node->first_cell + d];
     choose_kernels(&r);
     prepare_parts(&r);
     if (r.hoists)

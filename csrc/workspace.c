@@ -127,7 +127,7 @@ size_t lf_layout(const lf_plan *plan, const lf_extent *extent, void *base, lf_wo
     w->block = block_steps(plan, extent);
     const size_t rows = B * (size_t)w->block;
     carve_states(&c, plan, w, extent);
-    w->at_zero = lf_carve(&c, (size_t)plan->num_cells, 1);
+    w->starts_free = lf_carve(&c, (size_t)plan->num_cells, 1);
     carve_stages(&c, plan, w, B, T);
     for (int i = 0; i < 2; i++)
         w->values[i] = lf_carve(&c, rows * widest_layer(plan), item);

@@ -17,7 +17,7 @@ typedef struct {
     void *values[2];      /* (time, row, features) of one block between layers, taken in turn */
     void *projections[2]; /* (time, row, pre-activations) of one block; the second for a direction of its own gang */
     uint8_t *mask;        /* (time, row), 1 where a step counts; NULL where no layer makes masks */
-    uint8_t *at_zero;     /* of each cell, whether its state is +0 in whole when the sequence begins */
+    uint8_t *starts_free; /* of each cell, whether its state is +0 in whole and its first step may make use of it */
     void *blas;
     lf_cell_state *cells; /* from here on each member's own; the states themselves are shared */
     const void **x;

@@ -76,6 +76,15 @@ def every_engine() -> list[Engine]:
     ]
 
 
+def states_by_layer(feed: Feed, num_layers: int) -> dict[str, np.ndarray]:
+    """The given state, a piece for each layer, (directions, batch, size): h0, h1, ..., c0, c1, ... of an LSTM."""
+    return {
+        f"{name}{index}": part
+        for name, array in zip("hc", feed.states, strict=False)
+        for index, part in enumerate(np.split(array, num_layers))
+    }
+
+
 def states_of_layers(arrays: Sequence[np.ndarray], num_layers: int) -> tuple[np.ndarray, ...]:
     """The states of all layers from one array for h of each, then one for c of each."""
     return tuple(np.concatenate(arrays[i : i + num_layers]) for i in range(0, len(arrays), num_layers))

@@ -10,7 +10,7 @@ import numpy as np
 from lstm_fast.spec import Cell, ModelSpec, Recurrent
 
 from ..shapes import Feed, Shape
-from . import Engine, Run, recurrent_bias, states_of_layers
+from . import Engine, Run, recurrent_bias, states_by_layer, states_of_layers
 
 _ORDER = {"lstm": (0, 1, 3, 2), "gru": (1, 0, 2), "rnn": (0,)}  # ncnn has i, f, o, g and r, z, n
 _MAGIC, _FLOAT32 = "7767517", bytes(4)
@@ -57,11 +57,8 @@ class Ncnn(Engine):
 
 def _inputs(stack: Recurrent, feed: Feed) -> dict[str, np.ndarray]:
     """What goes in: x, and the states of each layer, (directions, size)."""
-    given = {"x0": feed.x[0]}
-    for name, array in zip("hc", feed.states, strict=False):
-        layers = np.split(np.ascontiguousarray(array[:, 0]), len(stack.layers))
-        given |= {f"{name}{index}": layer for index, layer in enumerate(layers)}
-    return given
+    states = states_by_layer(feed, len(stack.layers))
+    return {"x0": feed.x[0], **{name: np.ascontiguousarray(part[:, 0]) for name, part in states.items()}}
 
 
 def _description(stack: Recurrent, given: list[str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from lstm_fast.spec import Cell, ModelSpec
 
 from ..shapes import Feed
-from . import recurrent_bias
+from . import recurrent_bias, states_by_layer
 
 _ORDER = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}  # ONNX has i, o, f, c and z, r, h
 _OPSET, _IR_VERSION = 17, 8  # known to every release of today
@@ -16,15 +18,12 @@ NO_PROJECTION = "no projections in ONNX"
 
 def onnx_inputs(feed: Feed, num_layers: int) -> dict[str, np.ndarray]:
     """The model's, in its order: X, (time, batch, features), and each layer's states, (directions, batch, size)."""
-    given = {"X": np.ascontiguousarray(feed.x.swapaxes(0, 1))}
-    for name, array in zip("hc", feed.states, strict=False):
-        given |= {f"{name}{index}": part for index, part in enumerate(np.split(array, num_layers))}
-    return given
+    return {"X": np.ascontiguousarray(feed.x.swapaxes(0, 1)), **states_by_layer(feed, num_layers)}
 
 
-def onnx_outputs(feed: Feed, num_layers: int) -> list[str]:
-    """The model's, in its order: Y, and the final states where one is given."""
-    return ["Y", *(f"final_{name}" for name in onnx_inputs(feed, num_layers) if name != "X")]
+def onnx_outputs(inputs: Iterable[str]) -> list[str]:
+    """The model's, in its order: Y, and a final state for each that is among its inputs."""
+    return ["Y", *(f"final_{name}" for name in inputs if name != "X")]
 
 
 def onnx_output(y: np.ndarray) -> np.ndarray:
@@ -71,7 +70,7 @@ def onnx_model(spec: ModelSpec, feed: Feed) -> bytes:
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape) for name, array in given.items()],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [time] * (name == "Y") + [directions, batch, size])
-            for name in onnx_outputs(feed, len(stack.layers))
+            for name in onnx_outputs(given)
         ],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )

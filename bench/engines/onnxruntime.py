@@ -26,7 +26,8 @@ class OnnxRuntime(Engine):
     def prepare(self, spec: ModelSpec, feed: Feed, threads: int) -> Run:
         session = self.session(onnx_model(spec, feed), threads)
         layers = len(spec.recurrent[0].layers)
-        names, inputs = onnx_outputs(feed, layers), onnx_inputs(feed, layers)
+        inputs = onnx_inputs(feed, layers)
+        names = onnx_outputs(inputs)
         return Run(
             lambda: session.run(names, inputs),
             lambda result: onnx_output(result[0]),
