@@ -28,7 +28,7 @@ typedef enum { LF_F32, LF_F64, LF_DTYPE_COUNT } lf_dtype;
 typedef enum { LF_PACKED, LF_BLAS } lf_backend;
 typedef enum { LF_LSTM, LF_GRU, LF_RNN } lf_cell_kind;
 
-/* In the order of spec.ACTIVATIONS. */
+/* In the order of activations.ACTIVATIONS. */
 typedef enum {
     LF_LINEAR,
     LF_TANH,

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lstm_fast.activations import Activation
 from lstm_fast.reference import activate
-from lstm_fast.spec import Activation, Cell, Dense, Elementwise, Embedding, ModelSpec, Recurrent, Softmax
+from lstm_fast.spec import Cell, Dense, Elementwise, Embedding, ModelSpec, Recurrent, Softmax
 
 Step = Callable[[np.ndarray], np.ndarray]
 

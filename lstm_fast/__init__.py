@@ -4,6 +4,7 @@
 """
 
 from ._version import __version__
+from .activations import Activation
 from .config import config, show_config
 from .errors import (
     BackendError,
@@ -20,7 +21,7 @@ from .errors import (
 from .limits import Limits
 from .loading import GRU, LSTM, RNN, from_keras, from_torch, load
 from .model import Model
-from .spec import Activation, ModelSpec
+from .spec import ModelSpec
 
 __all__ = [
     "GRU",

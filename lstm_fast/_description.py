@@ -13,22 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .activations import ACTIVATIONS, Activation
 from .errors import ModelFormatError, UnsupportedModelError
 from .limits import Limits
-from .spec import (
-    ACTIVATIONS,
-    Activation,
-    Cell,
-    Dense,
-    Elementwise,
-    Embedding,
-    Layer,
-    Masking,
-    ModelSpec,
-    Provenance,
-    Recurrent,
-    Softmax,
-)
+from .spec import Cell, Dense, Elementwise, Embedding, Layer, Masking, ModelSpec, Provenance, Recurrent, Softmax
 
 #: Revision of the layer kinds and options below; a file of a higher one is refused.
 SPEC_REVISION = 1

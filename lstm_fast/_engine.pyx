@@ -15,7 +15,8 @@ from ._lf cimport lf_activation, lf_call, lf_cell, lf_layer, lf_plan, lf_state
 
 from .arrays import as_ids, as_lengths, as_real, describe, usable_output
 from .errors import BackendError, DTypeError, IndexRangeError, LstmFastError, ModelFormatError, ShapeError, StateError
-from .spec import ACTIVATIONS, Dense, Elementwise, Embedding, Masking, Recurrent, Softmax
+from .activations import ACTIVATIONS
+from .spec import Dense, Elementwise, Embedding, Masking, Recurrent, Softmax
 
 cnp.import_array()
 

@@ -90,7 +90,8 @@ def LSTM(  # noqa: N802 - PyTorch's word
         weight_hr: (proj_size, hidden_size). Each of these five may be a list: layers outermost, then directions.
         bidirectional: every layer has two directions. reverse: a single direction that runs backwards in time.
         batch_first: layout of x and y. return_sequences: False returns the last output only.
-        gate_activation, activation, output_activation: names in ``lstm_fast.spec.ACTIVATIONS``, or ``Activation``.
+        gate_activation, activation, output_activation: names in ``lstm_fast.activations.ACTIVATIONS``, or
+            ``Activation``.
         options: as in :func:`load`.
 
     Raises:

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from .spec import Activation, Cell, Dense, Elementwise, Embedding, Masking, ModelSpec, Recurrent, Softmax
+from .activations import Activation
+from .spec import Cell, Dense, Elementwise, Embedding, Masking, ModelSpec, Recurrent, Softmax
 
 State = tuple[np.ndarray, np.ndarray] | np.ndarray
 

@@ -27,58 +27,11 @@ from typing import Literal
 
 import numpy as np
 
+from .activations import LINEAR, SIGMOID, TANH, Activation
 from .errors import ModelFormatError, all_faults
 
 #: Gate order along axis 0 of every stacked weight.
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n"), "rnn": ("n",)}
-
-#: Elementwise activations and the parameters each one takes. The order is the C enumeration's.
-ACTIVATIONS: dict[str, tuple[str, ...]] = {
-    "linear": (),
-    "tanh": (),
-    "sigmoid": (),
-    "relu": (),
-    "hard_sigmoid": ("alpha", "beta"),
-    "leaky_relu": ("alpha",),
-    "relu6": (),
-    "elu": ("alpha",),
-    "selu": (),
-    "gelu": (),
-    "gelu_tanh": (),
-    "silu": (),
-    "hard_silu": (),
-    "mish": (),
-    "softplus": (),
-    "softsign": (),
-    "exponential": (),
-    "affine": ("alpha", "beta"),
-    "scaled_tanh": ("alpha", "beta"),
-    "thresholded_relu": ("alpha",),
-}
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An elementwise function by name; ``alpha`` and ``beta`` are zero where the function takes none."""
-
-    name: str
-    alpha: float = 0.0
-    beta: float = 0.0
-
-    def faults(self, where: str) -> Iterator[str]:
-        if self.name not in ACTIVATIONS:
-            yield f"{where}: unknown activation {self.name!r}; known: {', '.join(ACTIVATIONS)}"
-        if not (np.isfinite(self.alpha) and np.isfinite(self.beta)):
-            yield f"{where}: activation parameters must be finite, got alpha={self.alpha}, beta={self.beta}"
-
-    def __str__(self) -> str:
-        values = [f"{getattr(self, p):g}" for p in ACTIVATIONS.get(self.name, ())]
-        return f"{self.name}({', '.join(values)})" if values else self.name
-
-
-LINEAR = Activation("linear")
-TANH = Activation("tanh")
-SIGMOID = Activation("sigmoid")
 
 
 @dataclass(frozen=True, eq=False)

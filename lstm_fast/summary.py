@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .spec import (
-    GATES,
-    LINEAR,
-    SIGMOID,
-    TANH,
-    Activation,
-    Cell,
-    Dense,
-    Elementwise,
-    Embedding,
-    Layer,
-    Masking,
-    ModelSpec,
-    Recurrent,
-)
+from .activations import LINEAR, SIGMOID, TANH, Activation
+from .spec import GATES, Cell, Dense, Elementwise, Embedding, Layer, Masking, ModelSpec, Recurrent
 
 
 def summary_text(

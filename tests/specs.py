@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lstm_fast.activations import ACTIVATIONS, Activation
 from lstm_fast.spec import (
-    ACTIVATIONS,
     GATES,
-    Activation,
     Cell,
     Dense,
     Elementwise,

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lstm_fast import _engine, reference
-from lstm_fast.spec import SIGMOID, TANH, Activation
+from lstm_fast.activations import SIGMOID, TANH, Activation
 
 #: What is promised, in ulps.
 BOUND = 2.0

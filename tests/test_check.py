@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from specs import cell, dense, every_spec, stack
 
+from lstm_fast.activations import Activation
 from lstm_fast.check import Check, difference, probe, record
-from lstm_fast.spec import Activation, Masking, ModelSpec, Recurrent
+from lstm_fast.spec import Masking, ModelSpec, Recurrent
 
 SPECS = every_spec()
 

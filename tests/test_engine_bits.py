@@ -14,7 +14,8 @@ from nets import arrays, bits, inputs, network, random_state, rows_of
 from specs import dense, embedding, stack
 
 from lstm_fast import Model, _engine
-from lstm_fast.spec import ACTIVATIONS, Activation, Elementwise, Masking, ModelSpec, Recurrent, Softmax
+from lstm_fast.activations import ACTIVATIONS, Activation
+from lstm_fast.spec import Elementwise, Masking, ModelSpec, Recurrent, Softmax
 
 #: Networks that look only forwards in time, so that a stream of them can be cut; inputs below and above 8 features.
 FORWARD = {

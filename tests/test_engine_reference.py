@@ -13,7 +13,8 @@ from nets import EDGES, disagreement, every_engine, inputs, network, random_stat
 from specs import dense, embedding, every_spec, stack
 
 from lstm_fast import Model
-from lstm_fast.spec import ACTIVATIONS, GATES, Activation, Dense, Elementwise, Masking, ModelSpec, Softmax
+from lstm_fast.activations import ACTIVATIONS, Activation
+from lstm_fast.spec import GATES, Dense, Elementwise, Masking, ModelSpec, Softmax
 
 TOLERANCE = {"float32": 5e-6, "float64": 1e-12}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lstm_fast import BackendError, IndexRangeError, ModelFormatError, _engine
-from lstm_fast.spec import ACTIVATIONS
+from lstm_fast.activations import ACTIVATIONS
 
 HEADER = (Path(__file__).parent.parent / "csrc" / "lf.h").read_text()
 

@@ -11,7 +11,7 @@ from nets import bits
 from sweep_activations import BOUND, errors, exact, floats, sweep
 
 from lstm_fast import _engine
-from lstm_fast.spec import SIGMOID, TANH, Activation
+from lstm_fast.activations import SIGMOID, TANH, Activation
 
 #: A prime, so that the sample meets every kind of mantissa.
 STRIDE = 199

@@ -10,8 +10,9 @@ import pytest
 
 import lstm_fast as lf
 from lstm_fast import reference
+from lstm_fast.activations import TANH, Activation
 from lstm_fast.importers._gates import keras_cell, torch_cell
-from lstm_fast.spec import TANH, Activation, Dense, Elementwise, Embedding, Masking, ModelSpec, Recurrent, Softmax
+from lstm_fast.spec import Dense, Elementwise, Embedding, Masking, ModelSpec, Recurrent, Softmax
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from configurations import layer, sequential, spec_of
 
+from lstm_fast.activations import Activation
 from lstm_fast.errors import LstmFastError, ModelFormatError, ModelLimitError, UnsupportedModelError
 from lstm_fast.importers import load_spec
 from lstm_fast.importers._hdf5 import Hdf5File
@@ -18,7 +19,7 @@ from lstm_fast.importers._keras_config import Version, parse_json
 from lstm_fast.importers._keras_model import draft_model, flat
 from lstm_fast.importers._keras_weights import from_paths
 from lstm_fast.limits import Limits
-from lstm_fast.spec import Activation, Recurrent
+from lstm_fast.spec import Recurrent
 
 LSTM = {"units": 4}
 REFUSED = {

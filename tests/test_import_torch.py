@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from lstm_fast.activations import Activation
 from lstm_fast.errors import (
     DTypeError,
     ModelFormatError,
@@ -23,7 +24,7 @@ from lstm_fast.importers import load_spec
 from lstm_fast.importers.raw import torch_arrays
 from lstm_fast.limits import Limits
 from lstm_fast.reference import forward
-from lstm_fast.spec import Activation, Dense, Embedding, Recurrent, Softmax
+from lstm_fast.spec import Dense, Embedding, Recurrent, Softmax
 
 FILES = {
     "lstm_projected.pt": {},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from specs import dense, embedding, every_spec, stack, tiny
 
-from lstm_fast.spec import Activation, Elementwise, Masking, ModelSpec, Recurrent, Softmax
+from lstm_fast.activations import Activation
+from lstm_fast.spec import Elementwise, Masking, ModelSpec, Recurrent, Softmax
 from lstm_fast.summary import layer_type, options, parameters, printable, summary_text, table, tensor_facts, tensor_text
 
 SPECS = every_spec()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..activations import SIGMOID, TANH, Activation
 from ..errors import ShapeError
-from ..spec import GATES, SIGMOID, TANH, Activation, Cell
+from ..spec import GATES, Cell
 
 #: Position in the source of each canonical gate.
 _ORDER = {

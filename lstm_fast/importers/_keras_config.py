@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ..activations import LINEAR, Activation
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
-from ..spec import LINEAR, Activation
 
 #: Modules that Keras itself writes; anything else is somebody's own class.
 _KERAS_MODULES = {"keras", "tf_keras", "keras_core", "tensorflow"}

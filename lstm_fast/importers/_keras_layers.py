@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..activations import LINEAR, Activation
 from ..errors import UnsupportedModelError
-from ..spec import LINEAR, Activation, Cell, Dense, Elementwise, Embedding, Layer, Masking, Recurrent, Softmax
+from ..spec import Cell, Dense, Elementwise, Embedding, Layer, Masking, Recurrent, Softmax
 from ._gates import GATE_NOTES, keras_cell, keras_cudnn_arrays
 from ._keras_config import (
     ADVICE,

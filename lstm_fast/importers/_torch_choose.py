@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..activations import ACTIVATIONS
 from ..errors import ModuleChoiceError, UnsupportedModelError
-from ..spec import ACTIVATIONS
 from ._torch_find import Modules, Node
 from ._torch_kinds import is_own, is_scripted_activation, is_torch, kind_of, tensors_text
 from ._torch_layers import Chain

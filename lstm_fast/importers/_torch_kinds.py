@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..activations import ACTIVATIONS, Activation
 from ..errors import UnsupportedModelError
-from ..spec import ACTIVATIONS, Activation
 from ._torch_find import SCRIPTED, Node
 from ._torch_stack import is_parameter
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..activations import LINEAR, TANH, Activation
 from ..errors import ModelFormatError, UnsupportedModelError, all_faults
-from ..spec import LINEAR, TANH, Activation, Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
+from ..spec import Dense, Elementwise, Embedding, Layer, ModelSpec, Provenance, Softmax
 from . import _torch_stack
 from ._torch_find import Modules, Node, join
 from ._torch_kinds import (

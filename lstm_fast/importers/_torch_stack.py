@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import GATES, Activation, Provenance, Recurrent
+from ..activations import Activation
+from ..spec import GATES, Provenance, Recurrent
 from ._gates import GATE_NOTES, torch_cell
 
 _NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(?:_l([0-9]{1,4})(_reverse)?)?")

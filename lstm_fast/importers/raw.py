@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..activations import ACTIVATIONS, SIGMOID, TANH, Activation
 from ..arrays import as_array
 from ..errors import DTypeError, ShapeError, UnsupportedModelError, all_faults
-from ..spec import ACTIVATIONS, GATES, SIGMOID, TANH, Activation, ModelSpec
+from ..spec import GATES, ModelSpec
 from . import _torch_stack
 from ._torch_kinds import named_activation
 
@@ -47,8 +48,8 @@ def torch_arrays(
         batch_first, return_sequences: layout of ``x`` and ``y``; False returns the last output only.
         reset_after: GRU only; False applies the reset gate before the recurrent product (Cho et al. 2014), and then
             both biases are summed.
-        gate_activation, activation, output_activation: names in :data:`lstm_fast.spec.ACTIVATIONS`, or Activation
-            where parameters are needed; for gates (LSTM and GRU), candidate, and output (LSTM).
+        gate_activation, activation, output_activation: names in :data:`lstm_fast.activations.ACTIVATIONS`, or
+            Activation where parameters are needed; for gates (LSTM and GRU), candidate, and output (LSTM).
 
     Raises:
         ShapeError: with every fault in the shapes. DTypeError: arrays that are not floating point.

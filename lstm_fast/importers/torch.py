@@ -10,9 +10,9 @@ say: names in order, separated by commas or as a sequence, each with options beh
 Options: ``last`` (a recurrent module hands on its last output only, the final h of its directions side by side);
 ``tanh`` or ``relu`` on an RNN (its nonlinearity, which a state dict does not hold; tanh is assumed); ``embedding`` or
 ``linear`` (what a matrix without bias is; first in the chain an embedding is assumed, elsewhere linear); behind
-linear, any activation of :data:`lstm_fast.spec.ACTIVATIONS`, ``softmax`` or ``log_softmax``. An entry without a name,
-``:relu``, applies a function to whatever comes before it. A module at the root of a checkpoint is called by its kind,
-``lstm``.
+linear, any activation of :data:`lstm_fast.activations.ACTIVATIONS`, ``softmax`` or ``log_softmax``. An entry without a
+name, ``:relu``, applies a function to whatever comes before it. A module at the root of a checkpoint is called by its
+kind, ``lstm``.
 """
 
 from __future__ import annotations
