@@ -32,7 +32,7 @@ static void open_library(void) {
     char *saved = value ? strdup(value) : NULL;
     if (value && !saved)
         return;
-    setenv(variable, "1", 1);
+    setenv(variable, "1", 1); /* a thread in C that reads the environment meanwhile races with this, once a process */
     void *library = dlopen(LF_BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL); /* by the rpath of this object, $ORIGIN/_libs */
     if (saved)
         setenv(variable, saved, 1);

@@ -3,18 +3,22 @@
 
 #include <string.h>
 
+enum { IDS_BETWEEN_POLLS = 1 << 24 };
+
 #if defined(__x86_64__)
 #include <xmmintrin.h>
-/* Denormals as zeros for the length of a call: some CPUs take them 18 times slower. */
-static unsigned enter_flush_to_zero(void) {
-    const unsigned saved = _mm_getcsr();
-    _mm_setcsr(saved | 0x8040);
-    return saved;
+/* The floating-point mode of a call, in every thread and whatever the caller's: to nearest, nothing traps, and
+ * denormals are zeros, as some CPUs take them 18 times slower. */
+enum { OWN_MODE = _MM_ROUND_NEAREST | _MM_MASK_MASK | _MM_FLUSH_ZERO_ON | 0x40 /* denormal operands are zeros */ };
+static unsigned enter_own_mode(void) {
+    const unsigned callers = _mm_getcsr();
+    _mm_setcsr(OWN_MODE);
+    return callers;
 }
-static void leave_flush_to_zero(unsigned saved) { _mm_setcsr(saved); }
+static void leave_own_mode(unsigned callers) { _mm_setcsr(callers); }
 #else
-static unsigned enter_flush_to_zero(void) { return 0; }
-static void leave_flush_to_zero(unsigned saved) { (void)saved; }
+static unsigned enter_own_mode(void) { return 0; }
+static void leave_own_mode(unsigned callers) { (void)callers; }
 #endif
 
 static void enter(const lf_slice *s) {
@@ -51,9 +55,9 @@ int lf_interrupted(lf_slice *s) {
     lf_gang *gang = s->gang;
     if (s->member == 0) {
         if (s->asks) {
-            leave_flush_to_zero(s->callers_mode);
+            leave_own_mode(s->callers_mode);
             ask(w);
-            enter_flush_to_zero();
+            enter_own_mode();
         }
         const int stop = __atomic_load_n(&w->stop, __ATOMIC_RELAXED) || (s->asks && w->forked);
         if (stop && gang->stop_at > s->polls)
@@ -66,7 +70,7 @@ int lf_interrupted(lf_slice *s) {
 /* Rows first, first + step, ..., as many at a time as the plan allows: rows never meet, so the cut changes no bit. */
 static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t first, int64_t step, char *workspace) {
     const lf_call *call = &w->call;
-    const unsigned saved = enter_flush_to_zero();
+    const unsigned callers_mode = enter_own_mode();
     for (int64_t left = (call->batch - first + step - 1) / step; left > 0; left -= w->split.most_rows) {
         lf_slice s = {.plan = w->plan,
                       .call = call,
@@ -77,7 +81,7 @@ static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t fi
                       .gang = gang,
                       .member = member,
                       .asks = asks,
-                      .callers_mode = saved,
+                      .callers_mode = callers_mode,
                       .work = w};
         lf_extent extent = w->split.extent;
         extent.rows = s.rows;
@@ -96,15 +100,18 @@ static void run_rows(lf_work *w, lf_gang *gang, int member, int asks, int64_t fi
         lf_sync(&s);
         first += s.rows * step;
     }
-    leave_flush_to_zero(saved);
+    leave_own_mode(callers_mode);
 }
 
 /* Ids are checked before anything is written, so a refused call changes nothing. */
 static lf_status check_ids(const lf_plan *plan, lf_call *call) {
     if (plan->nodes[0].kind != LF_EMBEDDING)
         return LF_OK;
+    int64_t checked = 0;
     for (int64_t row = 0; row < call->batch; row++)
         for (int64_t step = 0; step < call->time; step++) {
+            if (++checked % IDS_BETWEEN_POLLS == 0 && call->interrupted && call->interrupted(call->context))
+                return LF_INTERRUPTED;
             const char *at = (const char *)call->x + row * call->x_batch_stride + step * call->x_time_stride;
             int64_t id;
             memcpy(&id, at, sizeof id);

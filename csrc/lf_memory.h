@@ -7,6 +7,9 @@
 enum { LF_ALIGN = 64 };
 
 void *lf_alloc(size_t size);
+
+/* The bytes that lf_alloc(size) takes, whole pages where they are many; SIZE_MAX where it cannot. */
+size_t lf_alloc_size(size_t size);
 void *lf_alloc_zeroed(size_t size);
 void lf_free(void *pointer);
 

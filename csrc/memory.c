@@ -11,12 +11,18 @@
  * physical memory would crowd some sets of a cache that could hold them all. */
 enum { HUGE_PAGE = 2 << 20, LARGE = HUGE_PAGE / 2 };
 
+static size_t unit_of(size_t size) { return size >= LARGE ? HUGE_PAGE : LF_ALIGN; }
+
+size_t lf_alloc_size(size_t size) {
+    const size_t unit = unit_of(size), rounded = (size + unit - 1) / unit * unit;
+    return rounded < size ? SIZE_MAX : rounded ? rounded : LF_ALIGN;
+}
+
 void *lf_alloc(size_t size) {
-    const size_t unit = size >= LARGE ? HUGE_PAGE : LF_ALIGN;
-    const size_t rounded = (size + unit - 1) / unit * unit;
-    if (rounded < size)
+    const size_t unit = unit_of(size), rounded = lf_alloc_size(size);
+    if (rounded == SIZE_MAX)
         return NULL;
-    void *pointer = aligned_alloc(unit, rounded ? rounded : LF_ALIGN);
+    void *pointer = aligned_alloc(unit, rounded);
 #ifdef MADV_HUGEPAGE
     if (pointer && unit == HUGE_PAGE)
         madvise(pointer, rounded, MADV_HUGEPAGE); /* a wish: without it everything still works */

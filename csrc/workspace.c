@@ -8,10 +8,12 @@
  *   + n * B * (I + (G + 1) H') of the widest part, with BLAS only
  *   + n * B * G H' once more where two gangs of threads take a direction each
  *   + n * B * (G H' + 4 F) for each member of a pipeline of layers
+ *   + F' for each member, a softmax
  *   + T * B * 2 F, only where a network looks backwards in time and has other layers before or behind;
- * and in bytes n * B * 20 + F' for row addresses and a softmax, for each member, one for each cell, and T * B only
- * where a layer makes masks. Without the last two nothing grows with T. Some 50 KiB go before the slices: what the
- * members of a call share. With several threads it is enough for each way that split.c may divide the call.
+ * and in bytes n * B * 20 for each member, row addresses; 48 for each cell and member, where its states lie, and one
+ * for each cell; and T * B only where a layer makes masks. Without the two terms in T nothing grows with it. Some 50
+ * KiB go before the slices: what the members of a call share. With several threads it is enough for each way that
+ * split.c may divide the call. What comes to 1 MiB and more is allocated in whole pages of 2 MiB.
  */
 #include "workspace.h"
 

@@ -6,16 +6,16 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from libc.stdint cimport SIZE_MAX, int64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from . cimport _lf
 from ._lf cimport lf_activation, lf_call, lf_cell, lf_layer, lf_plan, lf_state
 
+from .activations import ACTIVATIONS
 from .arrays import as_ids, as_lengths, as_real, describe, usable_output
 from .errors import BackendError, DTypeError, IndexRangeError, LstmFastError, ModelFormatError, ShapeError, StateError
-from .activations import ACTIVATIONS
 from .spec import Dense, Elementwise, Embedding, Masking, Recurrent, Softmax
 
 cnp.import_array()
@@ -119,10 +119,12 @@ cdef class Engine:
                 (time, input_size); float32 or float64. Integers without the last axis for a network that starts with
                 an embedding.
             state: None for zeros, or what an earlier call returned: continuing gives what one long call gives, to the
-                last bit on the packed backend, up to rounding on the blas backend.
+                last bit on the packed backend, up to rounding on the blas backend, where no layer looks backwards
+                in time.
                 For one recurrent stack ``(h_n, c_n)`` (LSTM) or ``h_n`` (GRU, RNN), each
                 (layers * directions, batch, size); a tuple of these where the network has several.
-            lengths: valid steps of each sequence, (batch,); later steps are skipped and their outputs are zero.
+            lengths: valid steps of each sequence, (batch,). Recurrent layers skip later steps and give zeros there, which
+                layers behind them map like any other values.
             out: array to write the output into; returned as ``y``.
 
         Returns:

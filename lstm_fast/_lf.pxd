@@ -117,4 +117,5 @@ cdef extern from "lf.h" nogil:
 
 cdef extern from "lf_memory.h" nogil:
     void *lf_alloc(size_t size)
+    size_t lf_alloc_size(size_t size)
     void lf_free(void *pointer)

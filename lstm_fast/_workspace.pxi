@@ -9,7 +9,7 @@ cdef class _Workspace:
     """One call's scratch memory, and the states as the core takes them."""
 
     cdef void *data
-    cdef size_t size
+    cdef size_t size  # of `data`, as it was allocated
     cdef int64_t batch, time  # of the last call, which `size` is enough for
     cdef int turned  # whether all calls together had an odd number of steps
     cdef lf_state *states
@@ -25,11 +25,11 @@ cdef class _Workspace:
         """Have memory for a call of this shape; ``plan`` is always that of one model."""
         if batch == self.batch and time == self.time:
             return 0
-        cdef size_t size = _lf.lf_workspace_size(plan, batch, time)
+        cdef size_t size = _lf.lf_alloc_size(_lf.lf_workspace_size(plan, batch, time))
         if size > self.size:
             _lf.lf_free(self.data)
             self.size, self.batch = 0, -1
-            self.data = NULL if size == SIZE_MAX else _lf.lf_alloc(size)
+            self.data = _lf.lf_alloc(size)
             if self.data == NULL:
                 raise MemoryError("not enough memory for the workspace of a call of this shape")
             self.size = size

@@ -48,7 +48,7 @@ def probe(spec: ModelSpec, batch: int, time: int, label: str) -> tuple[np.ndarra
     """An input for ``spec`` and its lengths, the same on every machine and for every version of NumPy.
 
     Features are multiples of 2**-15 in [-1, 1), taken from SHAKE-256 of ``label``; ids cover the vocabulary evenly.
-    The first row is whole, later ones shorter; one step is masked where the network masks.
+    The first row is whole, later ones shorter; every fourth step is masked where the first layer masks.
     """
     lengths = np.array([max(time - 2 * row, 1) for row in range(batch)], np.int64)
     first = spec.layers[0]

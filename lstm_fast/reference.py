@@ -33,7 +33,7 @@ def forward(
         spec: a valid model.
         x: (batch, time, features), or integer (batch, time) where the model starts with an embedding.
         states: one state per recurrent stack, ``(h, c)`` or ``h``, each (layers * directions, batch, size).
-        lengths: valid steps of each row, (batch,); later steps are skipped and yield zeros.
+        lengths: valid steps of each row, (batch,); recurrent layers skip later steps and yield zeros there.
         dtype: precision of all arithmetic.
 
     Returns:

@@ -105,7 +105,8 @@ class Recurrent:
 
     Directions are concatenated on the feature axis. ``reverse`` runs a single direction backwards in time, its
     outputs kept in input order. ``masked_output`` says what a masked step yields: zeros (PyTorch's packed sequences,
-    ONNX, Keras' ``zero_output_for_mask``) or the previous output repeated (Keras).
+    ONNX, Keras' ``zero_output_for_mask``) or the previous output repeated (Keras), which is h as it is: before the
+    first step that counts that of the state, where Keras, given a state, has zeros.
     """
 
     name: str

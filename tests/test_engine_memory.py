@@ -115,6 +115,34 @@ print(during, now("VmRSS") - before)
     assert after <= 72 * MIB
 
 
+def test_whole_pages_count_for_what_a_model_keeps():
+    """Many workspaces a little above 1 MiB, each of a page of 2 MiB."""
+    grown = measure("""
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from nets import inputs, network
+from specs import stack
+from lstm_fast import Model
+M_ARENA_MAX = -8  # of malloc: one arena, for what it keeps in each thread's is not the model's
+getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(M_ARENA_MAX, 1)
+spec = network(stack("lstm", 32, 64, return_sequences=False))
+model = Model(spec, num_threads=1)
+x = inputs(spec, 4, 10000)
+model.predict(x)
+before = now("VmRSS")
+started = Barrier(60)
+def call(_):
+    started.wait()
+    model.predict(x)
+with ThreadPoolExecutor(60) as pool:
+    list(pool.map(call, range(60)))
+getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+print(now("VmRSS") - before)
+""")
+    assert 30 * MIB < grown[0] <= 72 * MIB  # less, and the calls were not side by side
+
+
 def test_a_native_file_takes_twice_its_weights(tmp_path):
     """Once as the file has them, once as the kernels read them."""
     spec = network(stack("lstm", 1024, 1024))

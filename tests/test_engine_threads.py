@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,9 @@ import os, signal, sys, threading, time
 sys.path.insert(0, {tests!r})
 import numpy as np
 from nets import bits, inputs, network
-from specs import stack
+from specs import dense, embedding, stack
 from lstm_fast import Model
+from lstm_fast.spec import Softmax
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 spec = network(stack("lstm", 12, 16, directions=2, layers=2))
@@ -244,6 +246,20 @@ print(*late)
     assert max(map(float, out.split())) < 0.2
 
 
+def test_ctrl_c_while_ids_are_checked():
+    """The last row holds an id beyond the vocabulary: whoever gets there is told so."""
+    run("""
+model = Model(network(embedding(9, 2), stack("rnn", 2, 1, return_sequences=False)))
+ids = np.lib.stride_tricks.as_strided(np.array([1, 9]), (2, 3 * 10**9), (8, 0))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    model.forward_sequence(ids)
+except KeyboardInterrupt:
+    pass
+""")
+
+
 def test_what_a_signal_handler_raises_comes_out():
     run("""
 class Late(Exception):
@@ -295,6 +311,25 @@ def test_subnormal_numbers_live_outside_calls(num_threads, engine_options):
             assert subnormals_live()
             assert pool.submit(subnormals_live).result()
         assert all(pool.map(lambda _: subnormals_live(), range(9)))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="FE_UPWARD of x86-64")
+def test_the_callers_rounding_mode_is_not_the_calls():
+    """Nor does it differ from thread to thread, where only the caller's own is set."""
+    run("""
+import ctypes
+libm, upward = ctypes.CDLL("libm.so.6"), 0x800
+for spec in network(stack("lstm", 9, 64)), network(stack("gru", 9, 64), dense(64, 3), Softmax("s")):
+    x = inputs(spec, 16, 60)
+    models = [Model(spec, num_threads=threads) for threads in (1, 2, 3)]
+    expected = bits(models[0].forward_sequence(x))
+    libm.fesetround(upward)
+    got = [bits(model.forward_sequence(x)) for model in models * 3]
+    mode = libm.fegetround()
+    libm.fesetround(0)
+    assert mode == upward
+    assert got == [expected] * 9
+""")
 
 
 def test_subnormal_numbers_live_in_signal_handlers_and_after_an_interrupted_call():
