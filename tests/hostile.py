@@ -33,6 +33,7 @@ from checkpoints import (
     storage,
     tensor,
 )
+from hostile_pickles import SHARED
 
 GOLDEN = Path(__file__).parent / "golden"
 TOUCH = "touch hacked"
@@ -343,5 +344,5 @@ SAFETENSORS: dict[str, Callable[[], bytes]] = {
     "a native version of many digits": lambda: safetensors({"__metadata__": {"lstm_fast.format": "9" * 500_000}}),
 }
 
-FILES = KERAS | HDF5 | TORCH | SAFETENSORS
+FILES = KERAS | HDF5 | TORCH | SAFETENSORS | SHARED
 HARMLESS = {"code where nothing looks": code_where_nothing_looks}

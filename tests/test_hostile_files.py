@@ -33,6 +33,7 @@ good, files = json.loads(sys.stdin.read())
 for path in good:  # imports what each format needs; of a file of several modules only the names
     with contextlib.suppress(LstmFastError):
         load_spec(path)
+"\\n".encode("unicode_escape")  # Python looks a codec up once
 
 WATCHED = ("open", "import", "exec", "compile", "socket", "subprocess", "os", "ctypes", "pickle", "shutil", "urllib")
 current, touched = None, []

@@ -176,6 +176,11 @@ def test_hard_sigmoid_is_that_of_the_version(version, slope):
     assert spec.layers[0].layers[0][0].gate_activation == Activation("hard_sigmoid", slope, 0.5)
 
 
+@pytest.mark.parametrize("text", ["9" * 5000 + ".0", "٣.١", "three"])
+def test_what_is_no_version_is_unknown(text):
+    assert Version(text).number is None
+
+
 def test_hard_sigmoid_of_an_unknown_version_is_refused():
     with pytest.raises(UnsupportedModelError, match="add a key keras_version"):
         spec_of(sequential(layer("LSTM", units=2, recurrent_activation="hard_sigmoid")), "")

@@ -33,7 +33,7 @@ FILES = {
     "sequential_module_legacy.pth": {},
     "text_bfloat16.safetensors": {"module": "embed, lstm, head:softmax"},
     "checkpoint_float64.pt": {"module": ["gru:last", "hidden:relu", "out:log_softmax"]},
-    "lstm_script.pt": {},
+    "lstm_script.pt": {"batch_first": True},
     "gru_cell.pt": {},
     "lstm_half_views.pt": {},
 }

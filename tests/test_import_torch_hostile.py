@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -63,6 +64,22 @@ def test_views_with_offset_and_stride():
     np.testing.assert_array_equal(u, pool[20:40].reshape(4, 5)[:, :4])
 
 
+def test_a_storage_of_many_tensors_is_checked_once(monkeypatch):
+    checked, crc32 = [], zlib.crc32
+    monkeypatch.setattr(zlib, "crc32", lambda data, *start: checked.append(len(data)) or crc32(data, *start))
+    pool = storage("0", 28)
+    root = rnn(tensor(pool, (4, 3)), tensor(pool, (4, 4), 12))
+    data = archive(root, {"0": bytes(112)})
+    checked.clear()
+    load_spec(data)
+    assert checked.count(112) == 1
+
+
+def test_a_stride_that_is_never_used():
+    one = rnn(tensor(storage("0", 12), (1, 3), 0, (2**62, 1)), tensor(storage("1", 16), (1, 1), 0, (2**62, 2**62)))
+    np.testing.assert_array_equal(weights(archive(one, DATA))[0], W[None, :3])
+
+
 def test_old_ways_to_make_a_tensor():
     view = storage("0", 40, "FloatStorage", ("v", 8, 12))
     rebuilt = Call("torch._utils _rebuild_tensor", (view, 0, (4, 3), (3, 1)))
@@ -76,6 +93,9 @@ def test_old_ways_to_make_a_tensor():
         (Name("torch._utils _rebuild_tensor_v2"), Name("torch Tensor"), tensor(storage("0", 12), (4, 3)).args, {}),
     )
     np.testing.assert_array_equal(weights(archive(rnn(attributed), DATA))[0], W.reshape(4, 3))
+    own = Call(attributed.name, (attributed.args[0], Name("mine Scaled"), *attributed.args[2:]))
+    with pytest.raises(UnsupportedModelError, match=r"weight_ih_l0: .* got torch\.Tensor of type mine\.Scaled"):
+        load_spec(archive(rnn(own), DATA))
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -104,7 +124,9 @@ def test_a_scripted_module_beside_the_only_one_with_weights():
     lstm = scripted("rnn.___torch_mangle_3 RNN", **rnn())
     dropout, relu = scripted("dropout Dropout"), scripted("activation.___torch_mangle_7 ReLU")
     alone = archive(scripted("container Sequential", a=lstm, b=dropout), DATA)
-    np.testing.assert_array_equal(weights(alone)[0], W.reshape(4, 3))
+    with pytest.raises(UnsupportedModelError, match=r"(?s)a .* keeps its nonlinearity as code.*keeps batch_first as"):
+        load_spec(alone)
+    np.testing.assert_array_equal(weights(alone, module="a:tanh", batch_first=True)[0], W.reshape(4, 3))
     with pytest.raises(UnsupportedModelError, match=r"b +ReLU: TorchScript keeps its settings as code"):
         load_spec(archive(scripted("container Sequential", a=lstm, b=relu), DATA))
 
@@ -245,7 +267,10 @@ def test_strange_keys(key):
 
 
 def test_legacy_parts():
-    np.testing.assert_array_equal(weights(legacy(rnn(), ["0", "1"], BODY))[0], W.reshape(4, 3))
+    data = legacy(rnn(), ["0", "1"], BODY)
+    np.testing.assert_array_equal(weights(data)[0], W.reshape(4, 3))
+    with pytest.raises(ModelLimitError, match=r"size in bytes of the pickles.*lf\.Limits\(header_bytes="):
+        load_spec(data, limits=Limits(header_bytes=300))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Version:
     """The Keras version that wrote a file, for the few functions that changed their meaning."""
 
     def __init__(self, text: str) -> None:
-        numbers = re.match(r"(\d+)\.(\d+)", text)
+        numbers = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", text)
         self.text = text or "unknown"
         self.number = (int(numbers[1]), int(numbers[2])) if numbers else None
         # tf.keras before TensorFlow 2.4 marked its versions; Keras was a package of its own until 2.3.

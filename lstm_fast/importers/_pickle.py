@@ -2,7 +2,8 @@
 
 A pickle is a program for a stack machine. This machine has a closed set of opcodes; the few names a checkpoint needs
 are looked up in a table the caller passes, every other name becomes an inert :class:`Record` of what the pickle asked
-for. Each opcode costs time and memory in proportion to its bytes, so hostile input is linear as well.
+for. Each opcode costs time and memory in proportion to its bytes, so hostile input is linear as well: what it refers
+back to is short where it is copied, and counts again where it may be looked at item by item.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from ..limits import Limits
 
 _HIGHEST_PROTOCOL = 5
 _LONGEST_INTEGER = 255  # bytes; no size or identifier is near it
-_LONGEST_NAME = 1000
+_LONGEST_NAME = 255  # characters of a global
+_MOST_ARGUMENTS = 16  # of a call that means something
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def load(
 
 class _Machine:
     def __init__(self, data, offset, limits, known, persistent) -> None:
-        self.data = memoryview(data)
+        self.size = len(data)
+        self.data = memoryview(data)[: limits.header_bytes]
         self.at = offset
         self.limits = limits
         self.known = known
@@ -103,8 +106,10 @@ class _Machine:
     def take(self, size: int) -> memoryview:
         end = self.at + size
         if end > len(self.data):
+            if end <= self.size:
+                self.limits.check("header_bytes", end, "size in bytes of the pickles")
             raise ModelFormatError(
-                f"pickle: expected {size} bytes at byte {self.at}, the file has {len(self.data) - self.at} left;"
+                f"pickle: expected {size} bytes at byte {self.at}, the file has {self.size - self.at} left;"
                 " it is damaged or cut short"
             )
         piece = self.data[self.at : end]
@@ -206,8 +211,8 @@ class _Machine:
     # Names, calls and objects: described, never carried out.
 
     def name(self, module: object, name: object) -> None:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise self.fault("the name of a global")
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > _LONGEST_NAME:
+            raise self.fault(f"the name of a global, at most {_LONGEST_NAME} characters,")
         self.push_object(Global(f"{module}.{name}"))
 
     def global_(self) -> None:
@@ -217,16 +222,23 @@ class _Machine:
         function, args = self.pop_tuple(2)
         if not isinstance(function, Global) or not isinstance(args, tuple):
             raise self.fault("a global to call and its arguments")
-        handler = self.known.get(function.name)
-        self.push_object(handler(args) if handler else Record(function.name, args))
+        self.push_object(self.call(function.name, args) if function.name in self.known else Record(function.name, args))
 
     def new_object(self, operands: int) -> None:
         cls, *args = self.pop_tuple(operands)
         if not isinstance(cls, Global):
             raise self.fault("a class")
-        handler = self.known.get(cls.name)
         plain = len(args) == 1 and isinstance(args[0], tuple)
-        self.push_object(handler(args[0]) if handler and plain else Record(cls.name, tuple(args)))
+        known = plain and cls.name in self.known
+        self.push_object(self.call(cls.name, args[0]) if known else Record(cls.name, tuple(args)))
+
+    def call(self, name: str, args: tuple) -> object:
+        """What the call of a known global stands for, which may look at every item of a list among its arguments."""
+        if len(args) > _MOST_ARGUMENTS:
+            raise self.fault(f"at most {_MOST_ARGUMENTS} arguments for {name}")
+        self.objects += sum(len(part) for part in args if isinstance(part, list))
+        self.limits.check("memo", self.objects, "containers and objects in the pickle")
+        return self.known[name](args)
 
     def build(self) -> None:
         """State for an object: kept for a record; on plain data it is an attribute such as ``_metadata``, not data."""
@@ -254,7 +266,7 @@ class _Machine:
 
     def frame(self) -> None:
         size = self.number(8)
-        if size > len(self.data) - self.at:
+        if size > self.size - self.at:
             raise ModelFormatError(f"pickle: a frame of {size} bytes at byte {self.at} runs past the end of the file")
 
 

@@ -14,6 +14,8 @@ from ._torch_stack import analyse
 _FUNCTIONS = (*(name for name in ACTIVATIONS if name != "linear"), "softmax", "log_softmax")
 _USABLE = ("embedding", "matrix", "recurrent", "linear")
 _MAX_LISTED = 60
+_GRAMMAR = """and what else its forward does: ":last" behind a recurrent module for its last output; ":relu", ":softmax"
+or another function behind a module, or as an entry of its own"""
 
 
 def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
@@ -40,7 +42,7 @@ def choose(modules: Modules, module: str | Sequence[str] | None) -> Chain:
         chain.add(listed[0])
     else:
         example = _example(modules, listed)
-        advice = f', for example\n  module="{example}"' if example else "; none of them is supported"
+        advice = f', for example\n  module="{example}"\n{_GRAMMAR}' if example else "; none of them is supported"
         raise ModuleChoiceError(
             f"nothing says how the modules in it follow one another; say it with module={advice}\n"
             f"{_table(modules, listed)}",

@@ -62,9 +62,7 @@ def read_legacy(data: bytes, limits: Limits) -> tuple[object, TensorReader]:
         return found
 
     def load(at: int) -> tuple[object, int]:
-        value, end = _pickle.load(data, at, limits, KNOWN, persistent)
-        limits.check("header_bytes", end, "size in bytes of the pickles")
-        return value, end
+        return _pickle.load(data, at, limits, KNOWN, persistent)
 
     magic, at = load(0)
     if type(magic) is not int or magic != _LEGACY_MAGIC:
@@ -117,7 +115,10 @@ def read_safetensors(data: bytes, limits: Limits) -> dict[str, Entry]:
     except safetensors.SafetensorError as error:
         raise ModelFormatError(f"safetensors: {error}; the file is damaged") from None
     limits.check("entries", len(tensors), "tensors of the safetensors file")
-    return {printable(name): _entry(printable(name), tensor) for name, tensor in sorted(tensors, key=itemgetter(0))}
+    found = {printable(name): _entry(printable(name), tensor) for name, tensor in sorted(tensors, key=itemgetter(0))}
+    if len(found) < len(tensors):
+        raise ModelFormatError("two tensors of the safetensors file go by the same name once it is made printable")
+    return found
 
 
 def _entry(name: str, tensor: dict) -> Entry:

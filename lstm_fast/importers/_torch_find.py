@@ -92,7 +92,7 @@ class Checkpoint:
     def __init__(self, root: object, entry: Callable[[str, Tensor], Entry], limits: Limits) -> None:
         self._entry = entry
         self._limits = limits
-        self._count = 0
+        self._tensors = self._modules = self._parts = 0
         self.found: list[tuple[str, Modules]] = list(self._search(root))
 
     def _search(self, root: object) -> Iterator[tuple[str, Modules]]:
@@ -120,37 +120,57 @@ class Checkpoint:
     def _entries(self, values: dict, prefix: str) -> dict[str, Entry]:
         found = {}
         for key, value in values.items():
-            if isinstance(key, str) and isinstance(value, Tensor | Record):
-                self._count += 1
-                self._limits.check("entries", self._count, "tensors of the checkpoint")
+            if isinstance(key, str) and (isinstance(value, Tensor | Record) or _is_listed_weight(key, value)):
+                self._tensors += 1
+                self._limits.check("entries", self._tensors, "tensors of the checkpoint")
                 label = _label(key)
                 source = join(prefix, label)
+                if label in found:
+                    raise ModelFormatError(f"{source}: two tensors go by this name; the file is damaged")
                 if isinstance(value, Tensor):
                     found[label] = self._entry(source, value)
                 elif _is_weight_name(key):
-                    found[label] = Entry(source, (), value.name, None)
+                    found[label] = Entry(source, (), _kind(value), None)
         return found
 
     def _walk(self, record: Record, path: str, modules: Modules, depth: int) -> None:
-        printable(path)
         if depth == 0:
             self._limits.check("nesting", self._limits.nesting + 1, "nested modules")
-        self._limits.check("entries", len(modules) + 1, "modules of the checkpoint")
         state = record.state
         if record.name.startswith(SCRIPTED):  # tensors and modules side by side; what else it says is code
-            modules[path] = Node(_MANGLED.sub("", record.name), entries=self._entries(state, path))
+            self._count_parts(state)
+            node = Node(_MANGLED.sub("", record.name), entries=self._entries(state, path))
             inner = {key: value for key, value in state.items() if isinstance(value, Record) and _is_module(value)}
         else:
-            own = {**_dict(state, "_parameters"), **_dict(state, "_buffers")}
-            inner = _dict(state, "_modules")
+            own, buffers, inner = (_dict(state, name) for name in ("_parameters", "_buffers", "_modules"))
+            self._count_parts(own, buffers, inner)
             hooked = any(_dict(state, name) for name in _HOOKS)
             names = tuple(map(_label, inner))
-            modules[path] = Node(record.name, state, self._entries(own, path), names, hooked)
+            node = Node(record.name, state, self._entries({**own, **buffers}, path), names, hooked)
+        self._add(modules, path, node)
         for key, value in inner.items():
+            if not isinstance(key, str) or not key:
+                raise ModelFormatError(f"{join(path, _label(key))}: expected a name for a module; the file is damaged")
             if isinstance(value, Record) and _is_module(value):
                 self._walk(value, join(path, _label(key)), modules, depth - 1)
             elif isinstance(value, Record):
-                modules[join(path, _label(key))] = Node(value.name)
+                self._add(modules, join(path, _label(key)), Node(value.name))
+
+    def _add(self, modules: Modules, path: str, node: Node) -> None:
+        self._modules += 1
+        self._limits.check("entries", self._modules, "modules of the checkpoint")
+        if printable(path) in modules:
+            raise ModelFormatError(f"{path}: two modules go by this name; the file is damaged")
+        modules[path] = node
+
+    def _count_parts(self, *parts: dict) -> None:
+        """Modules may share what they have, and then each goes through all of it."""
+        self._parts += sum(map(len, parts))
+        self._limits.check("memo", self._parts, "parameters and modules of the checkpoint")
+
+
+def _kind(value: Record | list | tuple) -> str:
+    return value.name if isinstance(value, Record) else f"a {type(value).__name__}"
 
 
 def _dict(state: dict, name: str) -> dict:
@@ -166,6 +186,12 @@ def _is_module(record: Record) -> bool:
 
 def _is_weight_name(key: str) -> bool:
     return key.rpartition(".")[2].startswith(("weight", "bias"))
+
+
+def _is_listed_weight(key: str, value: object) -> bool:
+    """Numbers in a list where a tensor belongs: PyTorch would not take them."""
+    name = key.rpartition(".")[2]
+    return isinstance(value, list | tuple) and re.fullmatch("(weight|bias)(_(ih|hh|hr)(_.*)?)?", name) is not None
 
 
 def _is_weight(key: object, value: object) -> bool:

@@ -75,6 +75,10 @@ def is_torch(node: Node) -> bool:
     return node.class_name.removeprefix(SCRIPTED).startswith("torch.")
 
 
+def is_scripted(node: Node) -> bool:
+    return node.class_name.startswith(SCRIPTED)
+
+
 def is_scripted_activation(node: Node) -> bool:
     return node.class_name.startswith(SCRIPTED + _ACTIVATION_PATH) and not node.entries
 

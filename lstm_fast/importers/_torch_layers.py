@@ -17,6 +17,7 @@ from ._torch_kinds import (
     activation_module,
     describe,
     is_own,
+    is_scripted,
     is_torch,
     kind_of,
     named_activation,
@@ -48,6 +49,7 @@ class Chain:
         self._faults: list[str] = []
         self._refused: list[str] = []
         self._layouts: dict[bool, str] = {}  # batch_first of the modules that say it
+        self._scripted = ""  # a recurrent module that says it in code only
 
     def add(self, name: str, *, kind: str = "", last: bool = False, nonlinearity: str = "") -> None:
         """Append a module; ``kind`` stands in for :func:`kind_of` where the tensors alone leave it open."""
@@ -139,6 +141,10 @@ class Chain:
             said = _nonlinearity(node)
             if nonlinearity and said and nonlinearity != said:
                 self._refused.append(f"{name}: the module says nonlinearity {said!r}, not {nonlinearity!r}")
+            if is_scripted(node) and not nonlinearity:
+                self._refuse(
+                    name, node, "keeps its nonlinearity as code, which is not run; say :tanh or :relu behind it"
+                )
             chosen = nonlinearity or said or "tanh"
             note = f"nonlinearity {chosen}" + ("" if nonlinearity or said else " assumed, a state dict does not say")
             activation = Activation(chosen)
@@ -227,6 +233,8 @@ class Chain:
         batch_first = node.attributes.get("batch_first")
         if isinstance(batch_first, bool):
             self._layouts[batch_first] = name or stack.kind
+        if is_scripted(node) and not node.class_name.endswith("Cell"):
+            self._scripted = name or stack.kind
 
     def _check_layout(self, batch_first: bool | None) -> None:
         if len(self._layouts) == 2:
@@ -238,6 +246,11 @@ class Chain:
             self._refused.append(
                 f"{self._layouts[not batch_first]} has batch_first={not batch_first}, but batch_first={batch_first} was"
                 " given; leave it out"
+            )
+        elif batch_first is None and self._scripted:
+            self._refused.append(
+                f"{self._scripted}: TorchScript keeps batch_first as code, which is not run; give batch_first=True or"
+                " False (PyTorch's default)"
             )
 
     def _unique(self, name: str) -> str:

@@ -32,7 +32,9 @@ FLOATS = ("float32", "float64", "float16", "bfloat16")
 #: Characters in the dotted name of a module or tensor.
 LONGEST_NAME = 1000
 
+_LONGEST_KEY = 255
 _MAX_DIMENSIONS = 16
+_WIDENED = 4  # times: two bytes of a number may become eight
 _MARKED = "torch.Tensor marked as negated or conjugated"
 
 
@@ -104,8 +106,8 @@ def persistent_storage(pid: object) -> object:
     name = kind.name.rpartition(".")[2] if isinstance(kind, Global) and kind.name.startswith("torch.") else ""
     if name not in _STORAGE_DTYPES:
         raise UnsupportedModelError(f"a storage of type {getattr(kind, 'name', kind.__class__.__name__)} is not known")
-    if not isinstance(key, str | int) or _huge(key):
-        raise ModelFormatError("pickle: expected the key of a storage to be text")
+    if not isinstance(key, str | int) or _huge(key) or len(str(key)) > _LONGEST_KEY:
+        raise ModelFormatError(f"pickle: expected the key of a storage to be text of at most {_LONGEST_KEY} characters")
     dtype, numel = _STORAGE_DTYPES[name], _size(numel, f"storage {key}")
     item = ITEM_SIZES[dtype]
     if not view or view[0] is None:
@@ -186,21 +188,29 @@ def _first(args: tuple) -> object:
 
 def _rebuild_from_type(args: tuple) -> object:
     """A tensor with Python attributes: (function, type, its arguments, state)."""
-    handler = KNOWN.get(args[0].name) if len(args) >= 3 and isinstance(args[0], Global) else None
-    if handler is None or handler is _rebuild_from_type or not isinstance(args[2], tuple):
-        return Record("torch._tensor._rebuild_from_type_v2", args)
-    return handler(args[2])
+    if len(args) < 3 or not isinstance(args[0], Global) or not isinstance(args[1], Global):
+        return Record("torch.Tensor of a type that is not known", args)
+    rebuild = _REBUILDS.get(args[0].name)
+    if rebuild is None or args[1].name not in _TENSOR_TYPES or not isinstance(args[2], tuple):
+        return Record(f"torch.Tensor of type {args[1].name}", args)  # which may mean more than its values
+    return rebuild(args[2])
+
+
+_TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+_REBUILDS: dict[str, Callable[[tuple], object]] = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+}
 
 
 #: Globals that mean something; every other call stays a Record.
 KNOWN: dict[str, Callable[[tuple], object]] = {
     "collections.OrderedDict": _ordered_dict,
     "collections.defaultdict": lambda args: {},
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
+    **_REBUILDS,
     "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
 }
 
@@ -215,7 +225,7 @@ class TensorReader:
         self._file_size = file_size
         self._limits = limits
         self._order = order
-        self._unfolded = 0
+        self._stored = 0
 
     def entry(self, source: str, tensor: Tensor) -> Entry:
         return Entry(source, tensor.shape, tensor.storage.dtype, lambda: self._load(source, tensor))
@@ -224,12 +234,13 @@ class TensorReader:
         """The values of a float tensor that is not empty; ``_view`` has checked that it stays within its storage."""
         dtype = tensor.storage.dtype
         item = ITEM_SIZES[dtype]
-        self._unfolded += tensor.numel * item
-        self._limits.check_unfolded(self._unfolded, self._file_size, f"bytes of all tensors up to {source}")
+        self._stored += tensor.numel * item
+        beyond = max(self._stored - self._file_size, 0) * _WIDENED
+        self._limits.check_unfolded(self._file_size + beyond, self._file_size, f"bytes of all tensors up to {source}")
         raw = self._storage_bytes(tensor.storage)
         start = tensor.storage.start + tensor.offset * item
         kind = "u2" if dtype == "bfloat16" else f"f{item}"
-        values = np.ndarray(
-            tensor.shape, np.dtype(self._order + kind), raw, start, tuple(step * item for step in tensor.stride)
-        )
+        # NumPy adds up even the stride of a dimension that has one element, and so never uses it.
+        strides = (step * item if size > 1 else 0 for size, step in zip(tensor.shape, tensor.stride, strict=True))
+        values = np.ndarray(tensor.shape, np.dtype(self._order + kind), raw, start, tuple(strides))
         return widen(values, dtype)
