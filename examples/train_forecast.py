@@ -1,7 +1,7 @@
 """Train the sunspot forecaster in Keras: LSTM(50) -> LSTM(50) -> Dense(1) on windows of 60 years.
 
 Writes forecast/sunspots.keras and forecast/sunspots.npz (held-back windows with Keras' own output). Needs keras, torch
-and statsmodels; one to two minutes on two cores.
+and statsmodels; some minutes on two cores.
 """
 
 from __future__ import annotations

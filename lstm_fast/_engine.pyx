@@ -116,8 +116,8 @@ cdef class Engine:
 
         Args:
             x: (batch, time, input_size), or (time, batch, input_size) where ``batch_first`` is false, or unbatched
-                (time, input_size); float32 or float64. Integers without the last axis for a network that starts with
-                an embedding.
+                (time, input_size); floating-point. Integers without the last axis for a network that starts with an
+                embedding.
             state: None for zeros, or what an earlier call returned: continuing gives what one long call gives, to the
                 last bit on the packed backend, up to rounding on the blas backend, where no layer looks backwards
                 in time.

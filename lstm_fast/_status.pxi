@@ -38,7 +38,7 @@ cdef bint _blas_loads() except -1:
 
 def activate(activation, x, isa=None):
     """Apply one activation by the engine's kernels to a float32 or float64 array (for tests)."""
-    cdef cnp.ndarray y = np.array(as_real(x, np.result_type(x), "x"), order="C")
+    cdef cnp.ndarray y = np.array(as_real(x, np.result_type(x, np.float32), "x"), order="C")
     cdef lf_activation a = _activation(activation)
     dtype = _lf.LF_F64 if y.dtype == np.float64 else _lf.LF_F32
     encoded = _encoded(isa)

@@ -13,6 +13,9 @@ import numpy as np
 
 from .errors import DTypeError, ShapeError
 
+#: What is read as features or states, in either byte order; none is wider than what a network can compute in.
+_FLOATS = (np.float16, np.float32, np.float64)
+
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """``value`` as an ndarray, without a copy where that can be."""
@@ -24,14 +27,20 @@ def as_array(value: Any, name: str) -> np.ndarray:
     try:
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise DTypeError(f"{name}: cannot be read as an array ({error}); pass a NumPy array") from error
+        ragged = "inhomogeneous" in str(error)  # NumPy has no class of its own for this
+        reason = "its parts differ in shape" if ragged else error
+        advice = "pad sequences to one length and pass lengths=" if ragged else "pass a NumPy array"
+        raise DTypeError(f"{name}: cannot be read as an array ({reason}); {advice}") from error
 
 
 def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
-    """float32 or float64 input in the network's ``dtype``, its last axis contiguous."""
+    """Floating-point input in the network's ``dtype``, its last axis contiguous."""
     array = as_array(value, name)
-    if array.dtype not in (np.float32, np.float64):
-        raise DTypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}; convert it with .astype()")
+    if array.dtype.type not in _FLOATS:
+        raise DTypeError(
+            f"{name}: expected dtype float16, float32 or float64, got {array.dtype} ({type(value).__name__});"
+            f" if it holds real numbers, pass np.asarray({name.split()[0]}, np.float32)"
+        )
     contiguous = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
     if array.dtype == dtype and array.flags.aligned and contiguous:
         return array
@@ -41,7 +50,7 @@ def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
 def as_ids(value: Any, name: str) -> np.ndarray:
     """Integer ids as int64."""
     array = as_array(value, name)
-    if array.dtype.kind not in "iu":
+    if not _holds_integers(array):
         raise DTypeError(f"{name}: the network starts with an embedding and takes integers, got dtype {array.dtype}")
     return np.require(array, np.int64, "A") if array.dtype != np.int64 or not array.flags.aligned else array
 
@@ -49,7 +58,7 @@ def as_ids(value: Any, name: str) -> np.ndarray:
 def as_lengths(value: Any, batch: int, time: int) -> np.ndarray:
     """Valid steps of each row as contiguous int64, each in 0 .. time."""
     array = as_array(value, "lengths")
-    if array.dtype.kind not in "iu" and array.size:
+    if not _holds_integers(array):
         raise DTypeError(f"lengths: expected integers, got dtype {array.dtype}")
     if array.shape != (batch,):
         raise ShapeError(f"lengths: expected shape ({batch},), one length per sequence, got {array.shape}")
@@ -58,6 +67,11 @@ def as_lengths(value: Any, batch: int, time: int) -> np.ndarray:
         at = outside[0]
         raise ShapeError(f"lengths[{at}]: expected 0 .. {time}, the steps in x, got {array[at]}")
     return np.ascontiguousarray(array, np.int64)
+
+
+def _holds_integers(array: np.ndarray) -> bool:
+    """Whether it can be read as integers: an empty one of floats can, for that is what NumPy makes of an empty list."""
+    return array.dtype.kind in "iu" or (array.dtype.kind == "f" and array.size == 0)
 
 
 def usable_output(out: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:

@@ -22,10 +22,21 @@ ISA_VARIABLE, BACKEND_VARIABLE, THREADS_VARIABLE = "LSTM_FAST_ISA", "LSTM_FAST_B
 
 
 def choose_isa(isa: str | None) -> str | None:
-    """The instruction set asked for, or None for the best one; the engine refuses what it cannot run."""
+    """The instruction set asked for, or None for the best one; an argument that cannot run, the engine refuses.
+
+    Raises:
+        BackendError: an empty name, or a variable that asks for what cannot run here.
+    """
     if isa == "":
         raise BackendError("isa: expected a name or None, got an empty text")
-    return isa if isa is not None else os.environ.get(ISA_VARIABLE) or None
+    if isa is not None:
+        return isa
+    name = os.environ.get(ISA_VARIABLE) or None
+    status = _engine.isa_status()
+    if name is not None and status.get(name) != "usable":
+        known = ", ".join(f"{one} ({words})" for one, words in status.items())
+        raise BackendError(f"{ISA_VARIABLE}: expected an instruction set that is usable here, of {known}; got {name!r}")
+    return name
 
 
 def choose_backend(backend: str | None) -> str:
@@ -39,6 +50,21 @@ def choose_backend(backend: str | None) -> str:
     if name not in BACKENDS:
         raise BackendError(f"{where}: expected one of {', '.join(BACKENDS)}, got {name!r}")
     return name
+
+
+def choose_dtype(dtype: Any) -> np.dtype:
+    """The precision asked for, else float32.
+
+    Raises:
+        ValueError: neither float32 nor float64.
+    """
+    try:
+        real = np.dtype(np.float32 if dtype is None else dtype)
+    except (TypeError, ValueError):  # no dtype at all, or another framework's
+        real = None
+    if real not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+    return real
 
 
 def choose_threads(num_threads: int | str | None) -> int:

@@ -26,9 +26,12 @@ def load(
     Args:
         path: path, binary file object, or the file's bytes.
         module: PyTorch: one module out of a state dict ("encoder.lstm"), or a chain of them in the order they run,
-            each with options: ``"embed, lstm:last, head:softmax"``. Options are activations, "last" (last output
-            only), "embedding" or "linear" (what a bare matrix is).
-        batch_first: PyTorch state dicts, which do not say: whether x is (batch, time, features); default True.
+            each with options: ``"embed, lstm:last, head:softmax"``. Options are activations (a function may be an
+            entry of its own: ``":relu"``), "last" (last output only, each direction's final one, as ``h_n`` has it;
+            for ``output[:, -1]`` of a bidirectional network leave it out), "embedding" or "linear" (what a bare matrix
+            is), and of an RNN "tanh" or "relu", which a state dict does not hold; tanh is assumed.
+        batch_first: PyTorch: whether x is (batch, time, features). A state dict does not say, and True is assumed;
+            TorchScript must be told.
         config: Keras ``.weights.h5``: its JSON configuration.
         limits: what the file may cost to read; see :class:`~lstm_fast.Limits`.
         options: ``dtype``, ``backend``, ``num_threads`` and ``isa`` of :class:`~lstm_fast.Model`. float64 weights run

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from ._engine import Engine
-from .arrays import as_ids, as_lengths, as_real
-from .config import choose_backend, choose_isa, choose_threads
+from .arrays import as_ids, as_lengths, as_real, describe
+from .config import choose_backend, choose_dtype, choose_isa, choose_threads
 from .errors import ShapeError
-from .spec import ModelSpec
+from .spec import ModelSpec, Recurrent
 
 
 class Model(Engine):
@@ -23,7 +25,8 @@ class Model(Engine):
     call needs is stated at the top of csrc/workspace.c.
 
     Args:
-        spec: the network.
+        spec: the network. What runs is a packed copy; :attr:`spec` has read-only views of these weights, so arrays of
+            the caller's that change later change what :meth:`save` writes.
         dtype: "float32" (also for float64 weights, which are rounded) or "float64".
         backend: "packed" (own kernels), or "blas"; default: ``LSTM_FAST_BACKEND``, then "packed".
         num_threads: threads a call may use, or "auto"; default: ``LSTM_FAST_NUM_THREADS``, then 1.
@@ -42,11 +45,14 @@ class Model(Engine):
         num_threads: int | str | None = None,
         isa: str | None = None,
     ) -> None:
-        real = np.dtype(np.float32 if dtype is None else dtype)
-        if real not in (np.float32, np.float64):
-            raise ValueError(f"dtype: expected 'float32' or 'float64', got {real}")
+        if not isinstance(spec, ModelSpec):
+            raise TypeError(
+                f"spec: expected a ModelSpec, got {describe(spec)}; lf.load reads a model file,"
+                " lf.from_torch and lf.from_keras take a live model"
+            )
+        real = choose_dtype(dtype)
         super().__init__(
-            spec,
+            _read_only(spec.validate()),
             dtype=real,
             backend=choose_backend(backend),
             isa=choose_isa(isa),
@@ -65,8 +71,7 @@ class Model(Engine):
         """
         if batch_size is None and not progress:
             return self.forward_sequence(x, lengths=lengths)[0]
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        size = None if batch_size is None else _group_size(batch_size)
         values = as_ids(x, "x") if self.spec.takes_ids else as_real(x, self.dtype, "x")
         if 0 in values.shape or not self._takes(values):
             return self.forward_sequence(values, lengths=lengths)[0]  # what it refuses, it refuses of the whole x
@@ -78,13 +83,9 @@ class Model(Engine):
         if self.spec.returns_sequences:
             shape.insert(1 - axis, time)
         y = np.empty(shape, self.dtype)
-        size = batch_size or max(1, min(batch, 32))
-        starts: Any = range(0, batch, size)
-        if progress:
-            from tqdm import tqdm
-
-            starts = tqdm(starts, unit="batch")
-        for start in starts:
+        size = size or min(batch, 32)
+        starts = range(0, batch, size)
+        for start in _with_bar(starts) if progress else starts:
             rows = slice(start, start + size)
             part = (rows,) if axis == 0 else (slice(None), rows)
             target = (rows,) if out_axis == 0 else (slice(None), rows)
@@ -113,6 +114,8 @@ class Model(Engine):
         Names follow ONNX's recurrent operators; with several recurrent stacks each state's name ends in
         ".<layer name>". ``output_names`` None gives all of :attr:`output_names`.
         """
+        if not isinstance(feed, Mapping):
+            raise TypeError(f'feed: expected a mapping of names to arrays, as {{"X": x}}, got {describe(feed)}')
         names = self.input_names
         if "X" not in feed or any(name not in names for name in feed):
             raise ValueError(f"feed: expected X and any of {names[1:]}, got {sorted(feed)}")
@@ -176,6 +179,39 @@ class Model(Engine):
 
 def _restore(kind: type[Model], spec: ModelSpec, asked: dict[str, Any]) -> Model:
     return kind(spec, **asked)
+
+
+def _read_only(part: Any) -> Any:
+    """A sound spec, layer or cell with views of its weights that cannot be written to; the caller's arrays still can.
+
+    Whoever writes to the weights of a model would change what is saved and not what runs.
+    """
+    if isinstance(part, ModelSpec):
+        return replace(part, layers=tuple(map(_read_only, part.layers)))
+    if isinstance(part, Recurrent):
+        return replace(part, layers=tuple(tuple(map(_read_only, directions)) for directions in part.layers))
+    views = {name: np.asarray(value).view() for name, value in part.tensors()}
+    for view in views.values():
+        view.flags.writeable = False
+    return replace(part, **views)
+
+
+def _group_size(batch_size: Any) -> int:
+    try:
+        size = operator.index(batch_size)
+    except TypeError:
+        raise TypeError(f"batch_size: expected a whole number or None, got {batch_size!r}") from None
+    if size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {size}")
+    return size
+
+
+def _with_bar(starts: Iterable[int]) -> Iterable[int]:
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError(f"progress: needs tqdm ({error}): pip install 'lstm_fast[cli]'") from error
+    return tqdm(starts, unit="batch")
 
 
 def _size(layer: Any) -> str:

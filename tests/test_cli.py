@@ -39,7 +39,12 @@ pytestmark = pytest.mark.usefixtures("workplace")
         ["predict", "model.lstmf", "x.npy"],
         ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--batch-size", "0"],
         ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--num-threads", "-1"],
+        ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--num-threads", "257"],
         ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--dtype", "float16"],
+        ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--backend", "cuda"],
+        ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--isa", "sse"],
+        ["predict", "model.lstmf", "x.npy", "-o", "y.npy", "--isa", ""],
+        ["verify", "model.lstmf", "--backend", "cuda"],
         ["verify", "model.lstmf", "--tol", "0"],
         ["verify", "model.lstmf", "--tol", "nan"],
         ["import", "model.lstmf", "-o", "m.lstmf", "--batch-first", "--time-first"],
@@ -149,6 +154,13 @@ def test_terminal_codes_in_a_file_are_not_printed(capsys):
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\\x1b[31mred\\nbait.weight" in printed
+
+
+def test_terminal_codes_in_a_file_name_are_not_printed(capsys):
+    assert main(["import", "model.lstmf", "-o", "\x1b[31m.lstmf"]) == 0
+    assert "Written:    \\x1b[31m.lstmf (" in capsys.readouterr().out
+    assert main(["predict", "model.lstmf", "x.npy", "-o", "\x1b[31m.npy"]) == 0
+    assert "written to \\x1b[31m.npy\n" in capsys.readouterr().out
 
 
 # import
@@ -287,6 +299,12 @@ def test_inspect_lists_what_there_is_to_choose_from(capsys, checkpoint):
     ]
     assert main(["inspect", checkpoint, "--module", "embed, enc"]) == 0
     assert "embed.weight" in capsys.readouterr().out
+
+
+def test_terminal_codes_in_an_advised_command_are_not_printed(capsys, checkpoint):
+    Path(checkpoint).rename("\x1b[31m.safetensors")
+    assert main(["inspect", "\x1b[31m.safetensors"]) == 0
+    assert "lstm-fast inspect '\\x1b[31m.safetensors' --module" in capsys.readouterr().out
 
 
 def test_inspect_lists_modules_in_json(capsys, checkpoint):

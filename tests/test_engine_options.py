@@ -61,10 +61,21 @@ def test_numbers_of_threads(threads):
     assert Model(LSTM, num_threads=threads).num_threads == int(threads)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int32", ">f4", "complex64"])
+@pytest.mark.parametrize("dtype", ["float16", "int32", ">f4", "complex64", "xx", 3, ("f4", -1), object()])
 def test_an_impossible_precision(dtype):
-    with pytest.raises(ValueError, match="dtype: expected 'float32' or 'float64'"):
+    with pytest.raises(ValueError, match=re.escape(f"dtype: expected 'float32' or 'float64', got {dtype!r}")):
         Model(LSTM, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [None, "f4", np.float32, np.dtype("float64"), float])
+def test_precisions(dtype):
+    assert Model(LSTM, dtype=dtype).dtype == (np.float32 if dtype is None else dtype)
+
+
+@pytest.mark.parametrize("spec", ["a.lstmf", Path("a.lstmf"), b"", None])
+def test_what_is_no_spec(spec):
+    with pytest.raises(TypeError, match=rf"spec: expected a ModelSpec, got {type(spec).__name__}; lf\.load "):
+        Model(spec)
 
 
 def test_a_contradictory_spec():
@@ -150,8 +161,10 @@ def test_the_environment_chooses():
 def test_what_the_environment_asks_for_in_vain_is_named(name, value, error):
     result = run_with(**{name: value})
     assert result.returncode == 1
-    assert error in result.stderr
-    assert value in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith((error, f"lstm_fast.errors.{error}"))
+    assert f"{name}: expected " in last
+    assert f"got {value!r}" in last
 
 
 def test_arguments_go_before_the_environment(monkeypatch):

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -66,8 +67,8 @@ def test_predict_refuses_what_forward_sequence_refuses(batch_size):
     for shape in ((0, 4, 2), (1, 4, 2), (2, 4, 2), (4, 2), (3,)):
         with pytest.raises(lf.ShapeError, match=re.escape(f"(batch, time, 3) or unbatched (time, 3), got {shape}")):
             model.predict(np.zeros(shape, np.float32), batch_size)
-    with pytest.raises(lf.DTypeError, match="float16"):
-        model.predict(np.zeros((2, 4, 3), np.float16), batch_size)
+    with pytest.raises(lf.DTypeError, match="int32"):
+        model.predict(np.zeros((2, 4, 3), np.int32), batch_size)
     with pytest.raises(lf.ShapeError, match=re.escape("lengths[1]: expected 0 .. 4")):
         model.predict(inputs(CHAIN, 2, 4), batch_size, lengths=[1, 5])
     with pytest.raises(lf.IndexRangeError):
@@ -93,6 +94,18 @@ def test_predict_speaks_of_the_whole_of_x(batch_size):
 def test_predict_refuses_an_impossible_batch_size(batch_size):
     with pytest.raises(ValueError, match=f"batch_size: expected at least 1, got {batch_size}"):
         Model(CHAIN).predict(inputs(CHAIN, 2, 4), batch_size)
+
+
+@pytest.mark.parametrize("batch_size", ["2", 2.0, [2], object])
+def test_predict_refuses_a_batch_size_that_is_no_number(batch_size):
+    with pytest.raises(TypeError, match=re.escape(f"batch_size: expected a whole number or None, got {batch_size!r}")):
+        Model(CHAIN).predict(inputs(CHAIN, 2, 4), batch_size)
+
+
+def test_predict_without_tqdm_says_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match=re.escape("progress: needs tqdm") + ".*" + re.escape("'lstm_fast[cli]'")):
+        Model(CHAIN).predict(inputs(CHAIN, 2, 4), progress=True)
 
 
 # run
@@ -139,6 +152,9 @@ def test_run_names_what_it_does_not_know():
         model.run(None, {})
     with pytest.raises(ValueError, match=r"output_names: expected any of .*'Y_h'.*got \['Z'\]"):
         model.run(["Y", "Z"], {"X": x})
+    for feed in ([x], x, None):
+        with pytest.raises(TypeError, match=f"feed: expected a mapping of names to arrays.*{type(feed).__name__}"):
+            model.run(None, feed)
     with pytest.raises(lf.ShapeError, match="initial_h and initial_c go together"):
         model.run(None, {"X": x, "initial_h": h})
 
@@ -257,6 +273,34 @@ def test_a_model_keeps_nothing_of_its_arrays():
     before = bits(model.forward_sequence(x))
     weight_ih[:] = weight_hh[:] = 9
     assert bits(model.forward_sequence(x)) == before
+
+
+def frozen(model: Model) -> None:
+    """Nothing can be written through the weights of ``model``."""
+    for name, value in model.spec.tensors():
+        with pytest.raises(ValueError, match="read-only"):
+            value[:] = 0
+        assert not value.flags.writeable, name
+
+
+@pytest.mark.parametrize("name", every_spec())
+def test_the_weights_of_a_model_are_read_only(name, tmp_path):
+    spec = every_spec()[name]
+    model = Model(spec)
+    frozen(model)
+    frozen(copy.deepcopy(model))
+    frozen(pickle.loads(pickle.dumps(model)))  # noqa: S301
+    model.save(tmp_path / "model.lstmf")
+    frozen(lf.load(tmp_path / "model.lstmf"))
+    assert (tmp_path / "model.lstmf").read_bytes() == lstmf_bytes(spec)
+
+
+def test_a_callers_arrays_stay_writeable_and_are_not_copied():
+    spec = tiny()
+    model = Model(spec)
+    for (_, theirs), (_, ours) in zip(spec.tensors(), model.spec.tensors(), strict=True):
+        assert theirs.flags.writeable
+        assert np.shares_memory(theirs, ours)
 
 
 # loaders

@@ -61,5 +61,16 @@ def test_a_tensor_that_cannot_be_read_is_refused(module):
     ):
         with pytest.raises(lf.DTypeError, match="x: cannot be read as an array"):
             model.predict(x)
-    with pytest.raises(lf.DTypeError, match="float16"):
-        model.predict(torch.zeros(2, 5, 3).half())
+
+
+def test_a_half_precision_tensor_is_read(module):
+    model = lf.from_torch(module)
+    x = torch.randn(2, 5, 3).half()
+    assert bits(model.predict(x)) == bits(model.predict(x.float()))
+
+
+def test_a_packed_sequence_is_to_be_padded(module):
+    packed = nn.utils.rnn.pack_sequence([torch.zeros(4, 3), torch.zeros(2, 3)])
+    with pytest.raises(lf.DTypeError, match=r"x: .* pad sequences to one length and pass lengths=") as caught:
+        lf.from_torch(module).forward_sequence(packed)
+    assert "inhomogeneous" not in str(caught.value)

@@ -90,7 +90,7 @@ def padding(model, x):
 
 
 def chunks(model, x):
-    if model.spec is not STREAM:
+    if any(stack.num_directions == 2 for stack in model.spec.recurrent):
         return
     for size in (1, 2, 7, 30, 60):
         state, pieces = None, []

@@ -7,10 +7,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from . import bench, doctor, import_model, inspect_model, predict, verify
 from ._shared import CommandError, Result, escape
@@ -28,17 +30,18 @@ _OPTIONS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; wrong usage leaves by SystemExit(2), as argparse does."""
-    args = _parser().parse_args(argv)
+    if sys.stderr is None:  # closed, as by 2>&-: print would take standard output instead
+        sys.stderr = io.StringIO()
     try:
-        code = _run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
-        return _FAILED
+        return _run(argv)
     except KeyboardInterrupt:
-        print("lstm-fast: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return _INTERRUPTED
-    return code
+    except OSError as error:  # of printing: what a command meets is a result
+        _abandon(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            _complain(f"error: standard output: {error.strerror or error}")
+        return _FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,21 +66,43 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        result = _result(args)
+        _report(args, result)
+    finally:  # --help leaves by SystemExit
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    return result.code
+
+
+def _result(args: argparse.Namespace) -> Result:
+    """What the command found, or else the error that stopped it, which standard error has then."""
     from ..errors import LstmFastError
 
     try:
-        result = args.run(args)
+        if sys.stdout is None:
+            raise CommandError("standard output is closed")
+        return args.run(args)
     except BrokenPipeError:
         raise
     except (CommandError, LstmFastError, OSError, MemoryError) as error:
         message = _message(error)
-        print(f"lstm-fast: error: {escape(message)}", file=sys.stderr)
-        if args.json:
-            _report(args, Result(_FAILED, {"error": {"type": type(error).__name__, "message": message}}))
-        return _FAILED
-    _report(args, result)
-    return result.code
+        _complain(f"error: {escape(message)}")
+        return Result(_FAILED, {"error": {"type": type(error).__name__, "message": message}})
+
+
+def _complain(message: str) -> None:
+    try:
+        print(f"lstm-fast: {message}", file=sys.stderr)
+    except OSError:  # there is nowhere left to say so; the exit code does
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Send what the stream still holds nowhere, or the interpreter fails at it in its last flush and exits with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report(args: argparse.Namespace, result: Result) -> None:
@@ -87,7 +112,13 @@ def _report(args: argparse.Namespace, result: Result) -> None:
         facts = {"command": args.command, "ok": result.code == 0, **result.facts}
         print(json.dumps(facts, indent=2, allow_nan=False), file=stream)
     elif result.text:
-        print(result.text, file=stream)
+        print(_showable(result.text, stream), file=stream)
+
+
+def _showable(text: str, stream: TextIO) -> str:
+    """Text with escapes for what a terminal would obey, and for what the stream's encoding lacks."""
+    encoding = stream.encoding or "utf-8"
+    return escape(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _message(error: Exception) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,8 +78,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Options that say what runs the model."""
     group = parser.add_argument_group("running it")
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision of the arithmetic (default: float32)")
-    group.add_argument("--backend", help="packed or blas (default: packed; or LSTM_FAST_BACKEND)")
-    group.add_argument("--isa", help="force an instruction set, such as avx2 (default: the best; or LSTM_FAST_ISA)")
+    group.add_argument("--backend", type=backend_name, help="packed or blas (default: packed; or LSTM_FAST_BACKEND)")
+    group.add_argument(
+        "--isa", type=isa_name, help="force an instruction set, such as avx2 (default: the best; or LSTM_FAST_ISA)"
+    )
     group.add_argument(
         "--num-threads", type=threads, metavar="N", help="threads, or auto (default: LSTM_FAST_NUM_THREADS, or 1)"
     )
@@ -114,7 +116,7 @@ def load_model(path: str, args: argparse.Namespace, source: dict[str, Any]) -> M
 
 @contextmanager
 def option_errors() -> Iterator[None]:
-    """The package's own errors pass; other ValueErrors are an option's, or an environment variable's for one."""
+    """The package's own errors pass; another ValueError is of an environment variable that stands for an option."""
     from ..errors import LstmFastError
 
     try:
@@ -137,6 +139,8 @@ def read_array(path: str) -> np.ndarray:
     from ..limits import Limits
 
     name = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise CommandError(f"{name} is closed")
     try:
         data = sys.stdin.buffer.read() if path == "-" else read_source(path, Limits(file_bytes=sys.maxsize))
     except ModelFormatError as error:
@@ -181,10 +185,15 @@ def write_output(args: argparse.Namespace, data: bytes) -> None:
     """Write ``data`` where ``--output`` says: whole, or not at all."""
     from .._atomic import write_atomically
 
-    if args.output == "-":
-        sys.stdout.buffer.write(data)
-    else:
+    if args.output != "-":
         write_atomically(args.output, data, overwrite=args.force)
+        return
+    try:
+        with open(sys.stdout.fileno(), "wb", closefd=False) as file:  # no bytes that fail again in a later flush
+            file.write(data)
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def run_batch_first(model: Model, x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -236,7 +245,28 @@ def positive_int(text: str) -> int:
 
 def threads(text: str) -> int | str:
     """argparse type: a number of threads, or "auto"."""
-    return text if text == "auto" else positive_int(text)
+    from ..config import MOST_THREADS
+
+    if text == "auto":
+        return text
+    count = positive_int(text)
+    if count > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected 1 .. {MOST_THREADS} or auto, got {text}")
+    return count
+
+
+def backend_name(text: str) -> str:
+    """argparse type: a backend, whether or not this build has it."""
+    from ..config import BACKENDS
+
+    return _one_of(BACKENDS, text)
+
+
+def isa_name(text: str) -> str:
+    """argparse type: an instruction set of the engine, whether or not this build and this processor have it."""
+    from .._engine import isa_status
+
+    return _one_of(isa_status(), text)
 
 
 def list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -247,6 +277,12 @@ def list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
     parse.__name__ = f"list of {kind.__name__}"
     return parse
+
+
+def _one_of(names: Collection[str], text: str) -> str:
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
+    return text
 
 
 def _limit(text: str) -> tuple[str, int]:

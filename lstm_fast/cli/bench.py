@@ -12,6 +12,8 @@ from ._shared import (
     CommandError,
     Result,
     add_source_options,
+    backend_name,
+    isa_name,
     list_of,
     new_parser,
     option_errors,
@@ -49,8 +51,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     add_source_options(parser)
     group = parser.add_argument_group("running it")
     group.add_argument("--dtype", choices=("float32", "float64"), help="precision of the arithmetic (default: float32)")
-    group.add_argument("--backend", type=list_of(str), metavar="A,B", help="packed, blas (default: all of this build)")
-    group.add_argument("--isa", type=list_of(str), metavar="A,B", help="instruction sets (default: the best)")
+    group.add_argument(
+        "--backend", type=list_of(backend_name), metavar="A,B", help="packed, blas (default: all of this build)"
+    )
+    group.add_argument("--isa", type=list_of(isa_name), metavar="A,B", help="instruction sets (default: the best)")
     group.add_argument(
         "--num-threads", type=list_of(threads), default=[1, "auto"], metavar="N,M", help="threads (default: 1,auto)"
     )

@@ -129,11 +129,16 @@ def _sum_torch_bias(
     if bias_ih.shape != bias_hh.shape:
         raise ShapeError(f"bias_hh: expected the shape of bias_ih, {bias_ih.shape}, got {bias_hh.shape}")
     if kind != "gru" or not reset_after:
-        return bias_ih + bias_hh, None
+        return _sum(bias_ih, bias_hh), None
     return _sum_but_candidate(bias_ih, bias_hh), np.ascontiguousarray(bias_hh[2 * (len(bias_hh) // 3) :])
+
+
+def _sum(bias: np.ndarray, recurrent: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite biases make what they make in the source
+        return bias + recurrent
 
 
 def _sum_but_candidate(bias: np.ndarray, recurrent: np.ndarray) -> np.ndarray:
     """Sum two GRU biases whose last third is the candidate's, leaving that third as the input bias alone."""
     first = 2 * (len(bias) // 3)
-    return np.concatenate([bias[:first] + recurrent[:first], bias[first:]])
+    return np.concatenate([_sum(bias[:first], recurrent[:first]), bias[first:]])
