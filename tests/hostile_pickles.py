@@ -45,6 +45,14 @@ def many_arguments() -> bytes:
     return program(b"ctorch._utils\n_rebuild_tensor_v2\n" + put(0) + args + put(1) + (get(0) + get(1) + b"R0") * 90_000)
 
 
+def many_arguments_inside() -> bytes:
+    start = encode(storage("0", 12)) + encode(0) + encode((4, 3)) + encode((3, 1))
+    own = b"(" + start + b"N" * 200_000 + b"t"
+    args = b"(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n" + own + b"}t"
+    outer = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+    return program(outer + put(0) + args + put(1) + (get(0) + get(1) + b"R0") * 90_000)
+
+
 def long_key() -> bytes:
     pid = encode(("storage", 0, "k" * 500_000, "cpu", 12)).replace(encode(0), b"ctorch\nFloatStorage\n", 1)
     return program(pid + put(0) + (get(0) + b"Q0") * 90_000 + b"N")
@@ -106,6 +114,7 @@ SHARED: dict[str, Callable[[], bytes]] = {
     "a long name of a global, often": long_global,
     "pairs of an OrderedDict, often": pairs_again,
     "a tensor of many arguments, often": many_arguments,
+    "a tensor of many arguments in a typed one, often": many_arguments_inside,
     "a long key of a storage, often": long_key,
     "modules without names": modules_without_names,
     "children without names": children_without_names,

@@ -18,7 +18,9 @@ from ..limits import Limits
 _HIGHEST_PROTOCOL = 5
 _LONGEST_INTEGER = 255  # bytes; no size or identifier is near it
 _LONGEST_NAME = 255  # characters of a global
-_MOST_ARGUMENTS = 16  # of a call that means something
+
+#: Of a call that means something.
+MOST_ARGUMENTS = 16
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,8 @@ class _Machine:
 
     def call(self, name: str, args: tuple) -> object:
         """What the call of a known global stands for, which may look at every item of a list among its arguments."""
-        if len(args) > _MOST_ARGUMENTS:
-            raise self.fault(f"at most {_MOST_ARGUMENTS} arguments for {name}")
+        if len(args) > MOST_ARGUMENTS:
+            raise self.fault(f"at most {MOST_ARGUMENTS} arguments for {name}")
         self.objects += sum(len(part) for part in args if isinstance(part, list))
         self.limits.check("memo", self.objects, "containers and objects in the pickle")
         return self.known[name](args)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
-from ._pickle import Global, Record
+from ._pickle import MOST_ARGUMENTS, Global, Record
 
 #: Bytes per element of the dtypes a storage may have.
 ITEM_SIZES = {
@@ -190,10 +190,10 @@ def _rebuild_from_type(args: tuple) -> object:
     """A tensor with Python attributes: (function, type, its arguments, state)."""
     if len(args) < 3 or not isinstance(args[0], Global) or not isinstance(args[1], Global):
         return Record("torch.Tensor of a type that is not known", args)
-    rebuild = _REBUILDS.get(args[0].name)
-    if rebuild is None or args[1].name not in _TENSOR_TYPES or not isinstance(args[2], tuple):
+    rebuild, own = _REBUILDS.get(args[0].name), args[2]
+    if rebuild is None or args[1].name not in _TENSOR_TYPES or not isinstance(own, tuple) or len(own) > MOST_ARGUMENTS:
         return Record(f"torch.Tensor of type {args[1].name}", args)  # which may mean more than its values
-    return rebuild(args[2])
+    return rebuild(own)
 
 
 _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
