@@ -65,10 +65,9 @@ cdef class Engine:
         _lf.lf_plan_free(self._plan)
 
     def __init__(self, spec, *, dtype, str backend, isa, int num_threads):
-        """Pack ``spec``; ``isa`` None takes the best this machine can run."""
+        """Pack ``spec``, which is valid; ``isa`` None takes the best this machine can run."""
         if self._plan != NULL:
             raise StateError("a model is built once; load another one instead")
-        spec.validate()
         self.spec = spec
         self.dtype = np.dtype(dtype)
         self.backend = backend

@@ -31,9 +31,11 @@ def choose_isa(isa: str | None) -> str | None:
         raise BackendError("isa: expected a name or None, got an empty text")
     if isa is not None:
         return isa
-    name = os.environ.get(ISA_VARIABLE) or None
+    name = os.environ.get(ISA_VARIABLE)
+    if not name:
+        return None
     status = _engine.isa_status()
-    if name is not None and status.get(name) != "usable":
+    if status.get(name) != "usable":
         known = ", ".join(f"{one} ({words})" for one, words in status.items())
         raise BackendError(f"{ISA_VARIABLE}: expected an instruction set that is usable here, of {known}; got {name!r}")
     return name
