@@ -27,6 +27,21 @@ def now(name):
 import numpy as np
 numpy_alone = now("VmHWM")
 sys.path.insert(0, {tests!r})
+
+def predict_side_by_side(model, x, count):
+    "The peak of memory during so many calls at once, and what is in use after them, over what was before; in bytes."
+    import ctypes
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+    before, started = now("VmRSS"), Barrier(count)
+    def call(_):
+        started.wait()
+        model.predict(x)
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(call, range(count)))
+    during = now("VmHWM") - before
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+    return during, now("VmRSS") - before
 """
 
 
@@ -91,25 +106,13 @@ print(now("VmHWM") - before)
 def test_what_a_model_keeps_after_calls_side_by_side_is_bounded():
     """Six calls of 25 MiB of scratch each; at most 64 MiB wait for the next ones."""
     during, after = measure("""
-import ctypes
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from nets import network
 from specs import stack
 from lstm_fast import Model
 model = Model(network(stack("rnn", 1, 8, directions=2, layers=3, return_sequences=False)), num_threads=1)
 x = np.broadcast_to(np.float32(0.5), (1, 200_000, 1))
 model.predict(x[:, :10])
-before = now("VmRSS")
-started = Barrier(6)
-def call(_):
-    started.wait()
-    model.predict(x)
-with ThreadPoolExecutor(6) as pool:
-    list(pool.map(call, range(6)))
-during = now("VmHWM") - before
-getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
-print(during, now("VmRSS") - before)
+print(*predict_side_by_side(model, x, 6))
 """)
     assert during > 100 * MIB  # otherwise the calls were not side by side
     assert after <= 72 * MIB
@@ -117,10 +120,8 @@ print(during, now("VmRSS") - before)
 
 def test_whole_pages_count_for_what_a_model_keeps():
     """Many workspaces a little above 1 MiB, each of a page of 2 MiB."""
-    grown = measure("""
+    _, after = measure("""
 import ctypes
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from nets import inputs, network
 from specs import stack
 from lstm_fast import Model
@@ -130,17 +131,9 @@ spec = network(stack("lstm", 32, 64, return_sequences=False))
 model = Model(spec, num_threads=1)
 x = inputs(spec, 4, 10000)
 model.predict(x)
-before = now("VmRSS")
-started = Barrier(60)
-def call(_):
-    started.wait()
-    model.predict(x)
-with ThreadPoolExecutor(60) as pool:
-    list(pool.map(call, range(60)))
-getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
-print(now("VmRSS") - before)
+print(*predict_side_by_side(model, x, 60))
 """)
-    assert 30 * MIB < grown[0] <= 72 * MIB  # less, and the calls were not side by side
+    assert 30 * MIB < after <= 72 * MIB  # less, and the calls were not side by side
 
 
 def test_a_native_file_takes_twice_its_weights(tmp_path):
