@@ -90,6 +90,7 @@ typedef struct {
     const void *bias;                /* dense: (outputs) or NULL */
     lf_activation activation;        /* dense, elementwise */
     double mask_value;               /* masking */
+    int mask_single;                 /* masking: features are rounded to float before they are compared */
     int mask_zero;                   /* embedding */
     int num_directions;              /* recurrent, 1 or 2 */
     lf_cell cells[2];

@@ -121,7 +121,7 @@ typedef struct {
     void *table;  /* embedding */
     lf_activation activation;
     double mask_value;
-    int mask_zero;
+    int mask_single, mask_zero;
     int num_directions, reverse, return_sequences, repeat_masked;
     int64_t first_cell; /* index of cells[0] among all cells of the plan: its place in lf_call.states */
     lf_cell_plan cells[2];
@@ -146,6 +146,7 @@ struct lf_plan {
     int64_t least_sweep;  /* lf_least_sweep() */
     int64_t num_nodes, num_stages, num_cells;
     int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
+    int64_t step_work;    /* most multiply-adds that a node takes for a step of a row */
     int makes_mask, two_directions;
     lf_node *nodes;
     lf_stage *stages;

@@ -130,6 +130,7 @@ static lf_status plan_node(lf_plan *plan, lf_carver *memory, lf_node *to, const 
         return plan_embedding(plan, memory, to, from);
     case LF_MASKING:
         to->mask_value = from->mask_value;
+        to->mask_single = from->mask_single;
         plan->makes_mask = 1;
         return from->input_size == from->output_size ? LF_OK : LF_BAD_MODEL;
     case LF_RECURRENT:
@@ -181,7 +182,7 @@ static void add_work(lf_node *node, const lf_part *part) {
 }
 
 static void count_work(lf_plan *plan) {
-    int64_t most = 1;
+    plan->step_work = 1;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
         lf_node *node = &plan->nodes[i];
         add_work(node, &node->part);
@@ -189,9 +190,9 @@ static void count_work(lf_plan *plan) {
             for (int p = 0; p < node->cells[d].num_parts; p++)
                 add_work(node, &node->cells[d].parts[p]);
         const int64_t work = (node->input_work + node->recurrent_work) / (node->num_directions == 2 ? 2 : 1);
-        most = work > most ? work : most;
+        plan->step_work = work > plan->step_work ? work : plan->step_work;
     }
-    const int64_t rows = STEP_WORK / most;
+    const int64_t rows = STEP_WORK / plan->step_work;
     plan->rows_at_once = rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 

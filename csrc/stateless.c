@@ -1,6 +1,7 @@
 /* stateless.c - layers without memory: embedding, masking, dense, activations, softmax. */
 #include "layers.h"
 
+#include <math.h>
 #include <string.h>
 
 static char *at(lf_view view, int64_t row, int64_t t) {
@@ -37,10 +38,17 @@ static int differs_f64(double x, double value) {
     return a != b && (a | b) << 1;
 }
 
-static int differs_anywhere(lf_dtype dtype, const void *x, int64_t n, double value) {
-    for (int64_t i = 0; i < n; i++)
-        if (dtype == LF_F64 ? differs_f64(((const double *)x)[i], value)
-                            : differs_f32(((const float *)x)[i], (float)value))
+/* As if x were rounded to float. Up to 2^-150 that is zero, and not only where denormals are taken as zeros. */
+static int differs_rounded(double x, double value) {
+    return value == 0 ? !(fabs(x) <= 0x1p-150) : differs_f32((float)x, (float)value);
+}
+
+static int differs_anywhere(lf_dtype dtype, const lf_node *node, const void *x) {
+    const double value = node->mask_value;
+    for (int64_t i = 0; i < node->output_size; i++)
+        if (dtype == LF_F32     ? differs_f32(((const float *)x)[i], (float)value)
+            : node->mask_single ? differs_rounded(((const double *)x)[i], value)
+                                : differs_f64(((const double *)x)[i], value))
             return 1;
     return 0;
 }
@@ -50,7 +58,7 @@ static void run_masking(const lf_slice *s, const lf_node *node, lf_view x, lf_vi
     int64_t t, end;
     for (lf_share(s, steps, &t, &end); t < end; t++)
         for (int64_t row = 0; row < s->rows; row++) {
-            if (differs_anywhere(s->plan->dtype, at(x, row, t), node->output_size, node->mask_value)) {
+            if (differs_anywhere(s->plan->dtype, node, at(x, row, t))) {
                 memcpy(at(y, row, t), at(x, row, t), size);
             } else {
                 memset(at(y, row, t), 0, size);

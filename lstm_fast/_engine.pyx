@@ -94,6 +94,7 @@ cdef class Engine:
         cdef lf_layer *c_layers = <lf_layer *>cnp.PyArray_DATA(buffer)
         for index, (layer, directions, last) in enumerate(layers):
             _fill_layer(&c_layers[index], layer, directions, last, self.dtype, keep)
+            c_layers[index].mask_single = self.spec.dtype == np.float32
         size = None
         for index in range(len(layers)):  # layers without weights take the size of the one before, or of the input
             if c_layers[index].input_size == 0:

@@ -70,6 +70,7 @@ cdef extern from "lf.h" nogil:
         const void *bias
         lf_activation activation
         double mask_value
+        int mask_single
         int mask_zero
         int num_directions
         lf_cell cells[2]

@@ -39,6 +39,7 @@ def forward(
     Returns:
         ``y``, (batch, time, features) or (batch, features), and the final states.
     """
+    single = spec.dtype == np.float32
     spec = spec.astype(dtype)
     batch, time = x.shape[:2]
     values = x if spec.takes_ids else x.astype(dtype)
@@ -50,7 +51,9 @@ def forward(
             mask = mask & (values != 0) if layer.mask_zero else mask
             values = layer.weight[values]
         elif isinstance(layer, Masking):
-            differs = np.any(values != layer.mask_value, axis=-1)
+            with np.errstate(over="ignore"):
+                judged = values.astype(np.float32) if single else values
+                differs = np.any(judged != judged.dtype.type(layer.mask_value), axis=-1)
             mask = mask & differs
             values = np.where(differs[..., None], values, 0)
         elif isinstance(layer, Recurrent):
@@ -105,7 +108,7 @@ _FORMULAS = {
     "exponential": lambda x, a, b: np.exp(x),
     "affine": lambda x, a, b: a * x + b,
     "scaled_tanh": lambda x, a, b: a * np.tanh(b * x),
-    "thresholded_relu": lambda x, a, b: np.where(x > a, x, 0),
+    "thresholded_relu": lambda x, a, b: np.where(x <= a, 0, x),
 }
 
 

@@ -198,6 +198,7 @@ class Embedding:
 class Masking:
     """Steps whose features all equal ``mask_value`` are masked, and their features set to zero (Keras).
 
+    Features are compared in the precision of the model's weights, whichever it runs in, as Keras casts its input first.
     A step that an earlier layer has masked stays masked.
     """
 

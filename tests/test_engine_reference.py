@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nets import EDGES, disagreement, every_engine, inputs, network, random_state
 from specs import dense, embedding, every_spec, stack
 
-from lstm_fast import Model
+from lstm_fast import Model, reference
 from lstm_fast.activations import ACTIVATIONS, Activation
 from lstm_fast.spec import GATES, Dense, Elementwise, Masking, ModelSpec, Softmax
 
@@ -117,6 +117,38 @@ def test_the_smallest_features_are_not_masked(engine_options, dtype):
     x[0, 1, 2] = np.finfo(dtype).smallest_subnormal
     x[1, 2] = -0.0
     check(network(Masking("mask"), stack("lstm", 3, 5)), x, dtype=dtype, **engine_options)
+
+
+@pytest.mark.parametrize(
+    ("value", "x", "single", "double"),
+    [
+        (0.0, [0.0, 1e-50, 1e-40, -0.0], [True, True, False, True], [True, False, False, True]),
+        (
+            float(np.float32(0.1)),
+            [np.float32(0.1), 0.1, 0.2, 0.1 + 1e-12],
+            [True, True, False, True],
+            [True] + 3 * [False],
+        ),
+        (-2.0, [-2.0, -2 - 1e-12, -2.1, 0.0], [True, True, False, False], [True] + 3 * [False]),
+    ],
+)
+def test_features_are_masked_in_the_precision_of_the_weights(engine_options, value, x, single, double):
+    """Keras casts x to the precision of the model first, so what equals the value only then is masked."""
+    x = np.repeat(np.array(x)[None, :, None], 3, axis=-1)
+    spec = network(Masking("mask", value), stack("gru", 3, 5))
+    for which, masked in ((spec, single), (spec.astype(np.float64), double)):
+        check(which, x, dtype="float64", **engine_options)
+        assert [not step.any() for step in reference.forward(which, x)[0][0]] == masked
+
+
+def test_a_threshold_lets_a_nan_pass(engine_options, dtype):
+    cut = Activation("thresholded_relu", 0.5)
+    x = np.array([[[np.nan, 0.5, 0.75]]], dtype)
+    identity = Dense("dense", np.eye(3, dtype=np.float32), None, cut)
+    poisoned = replace(identity, weight=np.array([[np.nan], [0.5], [0.75]], np.float32))
+    y = Model(ModelSpec((poisoned,)), dtype=dtype, **engine_options).predict(np.ones((1, 1, 1), dtype))
+    np.testing.assert_array_equal(y, reference.activate(cut, x))
+    np.testing.assert_array_equal(y, [[[np.nan, 0, 0.75]]])
 
 
 def test_layers_that_share_their_weights(engine_options):

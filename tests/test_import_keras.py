@@ -22,7 +22,8 @@ FIRST_SEVEN = (
 ).split()
 VARIANTS = (
     "k2_hard_sigmoid k2_gru_reset_before k2_gru_reset_after k2_masked_bidirectional k2_masked_repeat k2_backwards_stack"
-    " k2_nested_frozen k2_functional k2_cudnn k23_masked_bidirectional k23_functional k3_sequential k3_functional"
+    " k2_nested_frozen k2_nested_called k2_functional k2_cudnn k23_masked_bidirectional k23_functional k3_sequential"
+    " k3_functional"
 ).split()
 FILES = [f"{name}.h5" for name in FIRST_SEVEN + VARIANTS] + [
     f"{name}.keras" for name in ("k2_functional", "k3_sequential", "k3_functional")

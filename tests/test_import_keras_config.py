@@ -64,13 +64,16 @@ REFUSED = {
         layer("Bidirectional", layer=layer("LSTM", **LSTM), backward_layer=layer("LSTM", **LSTM)),
         "backward_layer with True",
     ),
-    "partly frozen": (layer("Bidirectional", layer=layer("LSTM", **LSTM, trainable=False)), "trainable"),
     "time distributed lstm": (
         layer("TimeDistributed", layer=layer("LSTM", **LSTM)),
         "TimeDistributed is supported around",
     ),
     "own cell": (layer("RNN", cell=layer("MinimalRNNCell", units=3)), "'MinimalRNNCell'"),
     "softmax axis": (layer("Softmax", axis=1), "axis=1"),
+    "mask in float64": (
+        layer("Masking", mask_value=0.1, dtype="float64"),
+        "mask_value=0.1 is not supported; in float64",
+    ),
     "relu cut": (layer("ReLU", max_value=3.0), "max_value=3.0"),
     "relu slope and threshold": (
         layer("ReLU", negative_slope=0.1, threshold=1),
@@ -90,6 +93,15 @@ def test_refused_by_name(case):
     item, words = REFUSED[case]
     with pytest.raises(UnsupportedModelError, match=words):
         spec_of(sequential(item, layer("LSTM", "last", units=4)))
+
+
+@pytest.mark.parametrize("wrapper", [layer("Bidirectional"), layer("RNN")])
+def test_before_keras_3_partly_frozen_wrappers_are_refused(wrapper):
+    inner = ("LSTM", "layer") if wrapper["class_name"] == "Bidirectional" else ("LSTMCell", "cell")
+    wrapper["config"][inner[1]] = layer(inner[0], **LSTM, trainable=False)
+    draft_model(sequential(wrapper), Version("3.0"), Limits())
+    with pytest.raises(UnsupportedModelError, match="only a part of the layer is trainable"):
+        draft_model(sequential(wrapper), Version("2.15"), Limits())
 
 
 CONTRADICTORY = {
@@ -195,7 +207,7 @@ ACTIVATIONS = [
     (layer("ReLU", max_value=6.0), Activation("relu6")),
     (layer("ReLU", threshold=0.5), Activation("thresholded_relu", 0.5)),
     (layer("ReLU", negative_slope=0.5), Activation("leaky_relu", 0.5)),
-    (layer("ThresholdedReLU", theta=0.7), Activation("thresholded_relu", 0.7)),
+    (layer("ThresholdedReLU", theta=0.7), Activation("thresholded_relu", float(np.float32(0.7)))),
     (layer("ELU", alpha=2.0), Activation("elu", 2.0)),
     (layer("Activation", activation="swish"), Activation("silu")),
     (layer("Activation", activation={"class_name": "ELU", "config": {"alpha": 3}}), Activation("elu", 3.0)),

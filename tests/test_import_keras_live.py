@@ -85,6 +85,18 @@ def _bidirectional(**options):
     return layers.Bidirectional(layers.GRU(4, **options), backward_layer=layers.GRU(4, go_backwards=True, **options))
 
 
+def _partly(layer):
+    """The layer inside a frozen model, trainable again, as where a base is fine-tuned."""
+    model = keras.Sequential([layers.Dense(3), layer])
+    model.trainable = False
+    layer.trainable = True
+    return model
+
+
+def _backwards(units):
+    return layers.LSTM(units, return_sequences=True, go_backwards=True)
+
+
 VARIANTS = {
     "gru": lambda: [layers.GRU(5, return_sequences=True), layers.GRU(4, reset_after=False)],
     "no bias": lambda: [
@@ -109,6 +121,28 @@ VARIANTS = {
         keras.Sequential([layers.LSTM(4, return_sequences=True, trainable=False), layers.Dense(3)], name="inner"),
         keras.Sequential([layers.LSTM(3), keras.Sequential([layers.Dense(3)])]),
         layers.Dense(3),
+    ],
+    "frozen in part": lambda: [
+        keras.Sequential([_partly(layers.LSTM(3, return_sequences=True)), layers.LSTM(3, return_sequences=True)]),
+        keras.Sequential(
+            [
+                layers.TimeDistributed(layers.Dense(3, trainable=False)),
+                layers.Dense(3),
+                layers.TimeDistributed(layers.Dense(3), trainable=False),
+            ]
+        ),
+        keras.Sequential([layers.RNN(layers.LSTMCell(3), trainable=False), layers.Dense(3)], trainable=False),
+    ],
+    "wrappers frozen in part": lambda: [
+        layers.Bidirectional(layers.LSTM(2, return_sequences=True, trainable=False), backward_layer=_backwards(2)),
+        keras.Sequential(
+            [
+                layers.RNN(layers.LSTMCell(4), return_sequences=True, trainable=False),
+                layers.RNN(layers.LSTMCell(4, trainable=False), return_sequences=True),
+                layers.RNN([layers.GRUCell(4), layers.GRUCell(4, trainable=False), layers.GRUCell(4)]),
+            ]
+        ),
+        layers.Dense(1),
     ],
     "noise": lambda: [
         layers.GaussianNoise(0.1),

@@ -162,6 +162,7 @@ def test_nonlinearity_is_an_option_of_rnn_alone(name, option):
         ("nope", "nothing is called 'nope'"),
         ("", "one of them is empty"),
         ("lstm, ", "one of them is empty"),
+        ("lstm:", "an option is empty"),
         ("lstm:bogus", "'bogus' is no option of 'lstm'"),
         ("head:last", "'last' is no option of 'head'"),
         ("head:embedding", "'embedding' is no option of 'head'"),

@@ -249,9 +249,32 @@ def hooked():
     return module
 
 
+def wrapped(wrap):
+    """A wrapper with a hook of its own."""
+    wrapper = wrap(nn.LSTM(2, 3))
+    wrapper.register_forward_hook(lambda *_: None)
+    return wrapper
+
+
+def replaced():
+    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    module[0].forward = torch.square
+    return module
+
+
+def endless():
+    module = nn.Sequential()
+    module.append(module)
+    return module
+
+
 REFUSED = {
     "LayerNorm": lambda: nn.Sequential(nn.LSTM(2, 3), nn.LayerNorm(3)),
     "forward hooks": hooked,
+    r"DataParallel\) has forward hooks": lambda: wrapped(nn.DataParallel),
+    r"OptimizedModule\) has forward hooks": lambda: wrapped(torch.compile),
+    "a forward of its own": replaced,
+    "does one contain itself": endless,
     "max_norm": lambda: nn.Sequential(nn.Embedding(3, 2, max_norm=1.0), nn.LSTM(2, 3)),
     "dim=-1": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softmax(dim=None)),
     "beta=1": lambda: nn.Sequential(nn.Linear(2, 3), nn.Softplus(beta=2)),
@@ -268,6 +291,12 @@ REFUSED = {
 def test_what_is_not_honoured_is_refused(message):
     with pytest.raises(UnsupportedModelError, match=message):
         from_torch_module(REFUSED[message]())
+
+
+def test_a_forward_of_its_own_is_refused_in_files_too():
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        with pytest.raises(UnsupportedModelError, match="a forward of its own"):
+            load_spec(saved(replaced(), **options))
 
 
 def test_tensors_that_are_not_what_their_storage_holds():

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+
 from ..activations import LINEAR, Activation
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
@@ -64,6 +66,7 @@ class Version:
         self.number = (int(numbers[1]), int(numbers[2])) if numbers else None
         # tf.keras before TensorFlow 2.4 marked its versions; Keras was a package of its own until 2.3.
         self.standalone = self.number is not None and self.number < (2, 4) and "-tf" not in text
+        self.keras3 = self.number is not None and self.number >= (3, 0)
         self.early_tf = self.number is not None and self.number < (2, 2) and "-tf" in text
 
     def hard_sigmoid(self, where: str) -> Activation:
@@ -269,7 +272,7 @@ def activation_layer(name: str, config: Config, version: Version) -> Activation 
     elif name == "ELU":
         found = Activation("elu", config.number("alpha", 1.0))
     elif name == "ThresholdedReLU":
-        found = Activation("thresholded_relu", config.number("theta", 1.0))
+        found = _thresholded(config, config.number("theta", 1.0))
     else:
         return None
     config.finish()
@@ -282,13 +285,24 @@ def _relu(config: Config) -> Activation:
     if top is None and threshold == 0:
         return Activation("leaky_relu", slope) if slope else Activation("relu")
     if top is None and slope == 0:
-        return Activation("thresholded_relu", threshold)
+        return _thresholded(config, threshold)
     if top == 6 and slope == 0 and threshold == 0:
         return Activation("relu6")
     raise UnsupportedModelError(
         f"{config.where}: ReLU with max_value={show(top)}, negative_slope={slope:g}, threshold={threshold:g} is not"
         " supported; a slope, a threshold, or max_value=6 can be run, each alone"
     )
+
+
+def _thresholded(config: Config, threshold: float) -> Activation:
+    """Keras compares in the layer's precision, where 0.2 is another number."""
+    return Activation("thresholded_relu", threshold if config.policy == "float64" else single(threshold))
+
+
+def single(value: float) -> float:
+    """``value`` as a float32 holds it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def show(value: object) -> str:

@@ -6,7 +6,7 @@ masks into the graph too (``NotEqual``, ``Any``); these are recognised and left 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from ..errors import ModelFormatError, UnsupportedModelError
@@ -29,13 +29,13 @@ class Node:
     group: int
 
 
-def is_model(class_name: str) -> bool:
+def is_model(class_name: object) -> bool:
     return class_name in _MODELS
 
 
 def chain(class_name: str, config: object, limits: Limits) -> Iterator[Node]:
     """The layers of a model in order, input layers included."""
-    for group, (item, place) in enumerate(_members(class_name, config, Place("", "", "", False), limits)):
+    for group, (item, place) in enumerate(_members(class_name, config, Place("", "", ""), limits)):
         for name, inner, at in _unfold(item, place, limits):
             yield Node(name, inner, at, group)
 
@@ -65,9 +65,9 @@ def _members(class_name: str, config: object, place: Place, limits: Limits) -> I
         kind = snake_case(name)
         counts[kind] = counts.get(kind, -1) + 1
         path = f"{place.path}/layers/{kind}".lstrip("/") + (f"_{counts[kind]}" if counts[kind] else "")
-        frozen = place.frozen or (isinstance(inner, dict) and inner.get("trainable") is False)
         sequential = class_name == "Sequential"
-        places.append(Place(label, f"{show(name)[1:-1]} layer {show(label)}", path, frozen, sequential))
+        at = Place(label, f"{show(name)[1:-1]} layer {show(label)}", path, sequential, place.trainable)
+        places.append(at.of(inner))
     order = range(len(items)) if class_name == "Sequential" else _path(config, items, where)
     for index in order:
         yield items[index], places[index]
@@ -95,9 +95,10 @@ def _path(config: dict, items: list[dict], where: str) -> list[int]:
     position = {name: index for index, name in enumerate(names) if isinstance(name, str)}
     if len(position) != len(items):
         raise ModelFormatError(f"{where}: expected every layer to have a name of its own, got {show(names)}")
+    models = {n for n in position if is_model(items[position[n]].get("class_name"))}
     name, first = _endpoint(config, "output_layers", where), _endpoint(config, "input_layers", where)
     glue = {n for n in position if items[position[n]].get("class_name") in _MASK_OPERATIONS}
-    calls = {n: _call(items[position[n]], n, where) for n in position if n != first}
+    calls = {n: _call(items[position[n]], n, models, where) for n in position if n != first}
     path: dict[str, None] = {}  # in order, from the output back to the input
     while True:
         if name not in position or name in path or name in glue:
@@ -129,7 +130,7 @@ def _endpoint(config: dict, key: str, where: str) -> str:
     )
 
 
-def _call(item: dict, name: str, where: str) -> _Call:
+def _call(item: dict, name: str, models: Set[str], where: str) -> _Call:
     """The single call of a layer on the single output of another."""
     where = f"{where}, layer {show(name)}"
     made = item.get("inbound_nodes")
@@ -144,7 +145,7 @@ def _call(item: dict, name: str, where: str) -> _Call:
         source = _reference(inputs[0]) if isinstance(inputs, list) and len(inputs) == 1 else None
     else:  # Keras 2: [[source, node, output, keywords]]
         inputs = call[0] if isinstance(call, list) and len(call) == 1 and isinstance(call[0], list) else []
-        source, keywords = _history(inputs[:3]), inputs[3] if len(inputs) > 3 else {}
+        source, keywords = _history(inputs[:3], models), inputs[3] if len(inputs) > 3 else {}
     if source is None or not isinstance(keywords, dict):
         raise UnsupportedModelError(
             f"{where}: expected one input, the output of another layer, got {show(call)}; {ADVICE}"
@@ -168,10 +169,14 @@ def _reference(value: object) -> str | None:
     return None
 
 
-def _history(value: object) -> str | None:
-    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str) and value[1:] == [0, 0]:
-        return value[0]
-    return None
+def _history(value: object, models: Set[str] = frozenset()) -> str | None:
+    """Name of the layer of [name, call, output], where these are its only ones.
+
+    Keras 2 may count the making of a nested model as its call 0; layers called twice are refused by their own entries.
+    """
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)):
+        return None
+    return value[0] if value[1:] == [0, 0] or (value[0] in models and value[1:] == [1, 0]) else None
 
 
 def _check_masks(path: list[str], items: list[dict], position: dict, calls: dict[str, _Call], where: str) -> None:

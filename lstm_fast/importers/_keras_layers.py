@@ -24,6 +24,7 @@ from ._keras_config import (
     activation_or_softmax,
     class_of,
     show,
+    single,
     snake_case,
     unsupported_class,
 )
@@ -52,23 +53,33 @@ class Place:
     name: str
     where: str
     path: str
-    frozen: bool = False  # not trainable: Keras stores such weights last
     alone: bool = False  # what else the layer returns besides its output is lost, or an error in Keras
+    #: Of the layers around it and of its own, the outermost first: HDF5 files hold weights that are not trainable last.
+    trainable: tuple[bool, ...] = ()
 
     def inside(self, attribute: str, what: str = "") -> Place:
         return replace(self, where=f"{self.where}, {what or attribute}", path=f"{self.path}/{attribute}")
 
+    def of(self, config: object) -> Place:
+        """The place of the weights of a layer that stands here and is configured so."""
+        frozen = isinstance(config, dict) and config.get("trainable") is False
+        return replace(self, trainable=(*self.trainable, not frozen))
+
 
 @dataclass(frozen=True)
 class Slot:
-    """One weight to be filled: its path in Keras 3's files, its shape (None: any), what becomes of it here."""
+    """One weight to be filled: its name, its path in Keras 3's files, its shape (None: any), what becomes of it."""
 
+    place: Place
+    name: str
     path: str
-    label: str
     shape: tuple[int | None, ...]
     targets: tuple[str, ...]
     note: str
-    frozen: bool
+
+    @property
+    def label(self) -> str:
+        return f"{self.place.where}: {self.name}"
 
 
 @dataclass(frozen=True)
@@ -167,9 +178,12 @@ def _masking(config: Config, place: Place, flow: Flow) -> Draft:
             " or Embedding(mask_zero=True)"
         )
     value = config.number("mask_value", 0.0)
+    if config.policy == "float64" and flow.version.keras3 and value != single(value):
+        config.refuse(
+            "mask_value", "in float64 releases of Keras 3 disagree about it; mask with a number like 0.0 or -1.0"
+        )
     if config.policy != "float64":  # Keras compares in the layer's precision, where 0.1 is another number
-        with np.errstate(over="ignore"):
-            value = float(np.float32(value))
+        value = single(value)
     flow.masked = True
     return Draft(place, (), lambda arrays: (Masking(place.name, value),))
 
@@ -192,7 +206,7 @@ def _time_distributed(config: Config, place: Place, flow: Flow) -> Draft:
         raise UnsupportedModelError(
             f"{inside.where}: TimeDistributed is supported around {', '.join(_TIME_INDEPENDENT)} only; {ADVICE}"
         )
-    return draft(name, inner, inside, replace(flow) if name != "Dense" else flow)
+    return draft(name, inner, inside.of(inner), replace(flow) if name != "Dense" else flow)
 
 
 @dataclass(frozen=True)
@@ -235,8 +249,8 @@ def _wrapped_cells(config: Config, place: Place, version: Version, suffix: str) 
     name, inner = class_of(config.take("cell"), f"{place.where}, cell")
     inside = place.inside("cell", f"cell {name}")
     if name != "StackedRNNCells":
-        _refuse_partly_frozen(config, place, [inner])
-        return ((place.name, _named_cell(name, inner, inside, place.name, version, suffix)),)
+        _refuse_partly_frozen(config, place, [inner], version)
+        return ((place.name, _named_cell(name, inner, inside.of(inner), place.name, version, suffix)),)
     stack = Config(inner, inside.where, ("reverse_state_order",))
     items = stack.take("cells")
     if not isinstance(items, list) or not 0 < len(items) <= _MOST_CELLS:
@@ -244,13 +258,13 @@ def _wrapped_cells(config: Config, place: Place, version: Version, suffix: str) 
     stack.finish()
     found, counts = [], {}
     for item in items:
-        name, inner = class_of(item, inside.where)
-        _refuse_partly_frozen(config, place, [inner])
+        name, values = class_of(item, inside.where)
+        _refuse_partly_frozen(config, place, [values], version)
         counts[name] = counts.get(name, -1) + 1
         path = f"cells/{snake_case(name)}" + (f"_{counts[name]}" if counts[name] else "")
         target = f"{place.name}.{len(found)}"
-        at = inside.inside(path, f"cell {len(found)}, {name}")
-        found.append((target, _named_cell(name, inner, at, target, version, suffix)))
+        at = inside.of(inner).inside(path, f"cell {len(found)}, {name}").of(values)
+        found.append((target, _named_cell(name, values, at, target, version, suffix)))
     return tuple(found)
 
 
@@ -333,10 +347,10 @@ def _bidirectional(config: Config, place: Place, flow: Flow) -> Draft:
     for item, attribute, suffix in zip(items, ("forward_layer", "backward_layer"), ("", "_reverse"), strict=True):
         name, values = class_of(items[0] if item is None else item, f"{place.where}, {attribute}")
         inner.append(values)
-        at = place.inside(attribute)
+        at = place.inside(attribute).of(values)
         run = _run(name, Config(values, at.where), at, flow.version, suffix)
         runs.append(replace(run, go_backwards=not run.go_backwards) if item is None else run)
-    _refuse_partly_frozen(config, place, inner)
+    _refuse_partly_frozen(config, place, inner, flow.version)
     forward, backward = runs
     if forward.go_backwards or not backward.go_backwards:
         config.refuse("layer", "only layer with go_backwards=False and backward_layer with True can be run")
@@ -373,18 +387,18 @@ def _bidirectional_mask(run: _Run, place: Place, flow: Flow) -> str:
     return "zero" if run.return_sequences and not flow.version.standalone else "repeat"
 
 
-def _refuse_partly_frozen(config: Config, place: Place, inner: list[object]) -> None:
-    """Weights of a layer are stored trainable ones first; where only a part is frozen, their order is in doubt."""
+def _refuse_partly_frozen(config: Config, place: Place, inner: list[object], version: Version) -> None:
+    """Before Keras 3 wrappers of different releases disagree about the order of weights that are frozen in part."""
     flags = [values.get("trainable", True) for values in inner if isinstance(values, dict)]
-    if config.take("trainable", True) and not all(flags):
+    if config.take("trainable", True) and not all(flags) and not version.keras3:
         raise UnsupportedModelError(
             f"{place.where}: only a part of the layer is trainable, which changes the order of its weights in the file;"
             " set trainable=True on all of it and save again"
         )
 
 
-def _slot(place: Place, index: int, label: str, shape: tuple, targets: tuple[str, ...], note: str) -> Slot:
-    return Slot(f"{place.path}/vars/{index}", f"{place.where}: {label}", shape, targets, note, place.frozen)
+def _slot(place: Place, index: int, name: str, shape: tuple, targets: tuple[str, ...], note: str) -> Slot:
+    return Slot(place, name, f"{place.path}/vars/{index}", shape, targets, note)
 
 
 _TABLE = {

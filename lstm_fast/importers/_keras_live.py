@@ -20,7 +20,7 @@ from ._keras_config import Version
 from ._keras_graph import is_model
 from ._keras_layers import Flow, Place, draft
 from ._keras_model import build_model, draft_model, flat
-from ._keras_weights import from_groups
+from ._keras_weights import as_they_come, from_groups, inherited_frozen_last
 
 _ROOTS = ("keras", "tf_keras", "keras_core", "tensorflow")
 _PARTS = ("layer", "forward_layer", "backward_layer", "cell")
@@ -54,10 +54,11 @@ def from_keras_model(model: Any) -> ModelSpec:
     else:
         config = _config(model)
         name = config["name"] if isinstance(config.get("name"), str) else class_name.lower()
-        place = Place(name, f"{class_name} layer {name!a}", "")
+        place = Place(name, f"{class_name} layer {name!a}", "").of(config)
         drafts = [[draft(class_name, config, place, Flow(version))]]
         given = [(name, _weights(model))]
-    return build_model(drafts, from_groups([[d] for d in flat(drafts)], given))
+    order = as_they_come if version.keras3 else inherited_frozen_last  # as get_weights() gives them
+    return build_model(drafts, from_groups([[d] for d in flat(drafts)], given, order))
 
 
 def _version(root: str) -> Version:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ..errors import ModelFormatError, all_faults
+from ..errors import ModelFormatError, UnsupportedModelError, all_faults
 from ._hdf5 import Hdf5File
 from ._keras_layers import Draft, Slot
 
@@ -43,11 +43,35 @@ def from_paths(drafts: Sequence[Draft], file: Hdf5File) -> Found:
     return found
 
 
-def from_groups(drafts: Sequence[Sequence[Draft]], groups: Sequence[tuple[str, Sequence[Source]]]) -> Found:
-    """Weights by position: each group of layers with weights takes the next group that has any, as Keras does.
+#: The slots of a group in the order in which it holds their weights.
+Order = Callable[[Sequence[Slot]], Sequence[Slot]]
 
-    Within a group weights that are not trainable come last.
-    """
+
+def as_they_come(slots: Sequence[Slot]) -> Sequence[Slot]:
+    return slots
+
+
+def frozen_last(slots: Sequence[Slot]) -> Sequence[Slot]:
+    """Keras 3: what is not trainable comes last, by the layer that owns it; a frozen group keeps its order."""
+    return sorted(slots, key=lambda slot: slot.place.trainable[0] and not slot.place.trainable[-1])
+
+
+def inherited_frozen_last(slots: Sequence[Slot]) -> Sequence[Slot]:
+    """Keras 2: all in a frozen layer is frozen. What is trainable again inside it, models and wrappers order apart."""
+    flags = {slot.place.trainable for slot in slots}
+    for slot in slots:
+        if len(flags) > 1 and sorted(slot.place.trainable, reverse=True) != list(slot.place.trainable):
+            raise UnsupportedModelError(
+                f"{slot.place.where}: it is trainable inside a layer that is not, which leaves the order of weights in"
+                " the file open; set trainable=True on all of the model and save again"
+            )
+    return sorted(slots, key=lambda slot: not all(slot.place.trainable))
+
+
+def from_groups(
+    drafts: Sequence[Sequence[Draft]], groups: Sequence[tuple[str, Sequence[Source]]], order: Order
+) -> Found:
+    """Weights by position: each group of layers with weights takes the next group that has any, as Keras does."""
     wanted = [group for group in drafts if any(draft.slots for draft in group)]
     given = [(name, weights) for name, weights in groups if weights]
     if len(wanted) != len(given):
@@ -58,15 +82,17 @@ def from_groups(drafts: Sequence[Sequence[Draft]], groups: Sequence[tuple[str, S
     faults: list[str] = []
     filled: dict[int, list[Source]] = {}
     for group, (_, weights) in zip(wanted, given, strict=True):
-        slots = [(draft, slot) for draft in group for slot in draft.slots]
+        slots = [slot for draft in group for slot in draft.slots]
         if len(slots) != len(weights):
             listed = ", ".join(source for source, _ in weights)
             faults.append(f"{group[0].place.where}: expected {len(slots)} weights, found {len(weights)} ({listed})")
             continue
-        by_slot = {}
-        for (_, slot), source in zip(sorted(slots, key=lambda item: item[1].frozen), weights, strict=True):
-            by_slot[slot.path] = source
-            faults += _shape_faults(slot, *source)
+        stored = order(slots)
+        by_slot = dict(zip((slot.path for slot in stored), weights, strict=True))
+        for slot in stored:
+            faults += _shape_faults(slot, *by_slot[slot.path])
+            if stored != slots:
+                faults += _name_faults(slot, by_slot[slot.path][0])
         for draft in group:
             filled[id(draft)] = [by_slot[slot.path] for slot in draft.slots]
     _raise(faults)
@@ -93,6 +119,17 @@ def _shape_faults(slot: Slot, source: str, array: np.ndarray) -> Iterator[str]:
     if not fits or 0 in array.shape:
         shape = ", ".join("any" if n is None else str(n) for n in slot.shape)
         yield f"{slot.label}: {source}: expected shape ({shape}{',' * (len(slot.shape) == 1)}), got {array.shape}"
+
+
+def _name_faults(slot: Slot, source: str) -> Iterator[str]:
+    """Where the order is not that of the layers, equal shapes could hide a mistake; Keras names weights by layer."""
+    *around, name = source.split("/")
+    layer = slot.place.name.rsplit("/", 1)[-1]
+    if layer not in around or not name.startswith(slot.name):
+        yield (
+            f"{slot.label}: expected a weight of that name, found {source}: the model is trainable in part, and its"
+            " weights are not in the order that was expected; set trainable=True on all of it and save again"
+        )
 
 
 def _raise(faults: list[str]) -> None:

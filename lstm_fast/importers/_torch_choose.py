@@ -76,6 +76,8 @@ def _split(module: str | Sequence[str]) -> list[list[str]]:
 
 def _add(chain: Chain, modules: Modules, entry: list[str], *, first: bool) -> None:
     name, *options = entry
+    if "" in options:
+        raise UnsupportedModelError(f"module={':'.join(entry)!r}: an option is empty; see a colon too many?")
     functions = [option for option in options if option in _FUNCTIONS]
     if not name and functions == options and options:
         for function in functions:

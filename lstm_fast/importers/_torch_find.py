@@ -14,9 +14,10 @@ from ..limits import Limits
 from ._pickle import Record
 from ._torch_tensors import Entry, Tensor, printable
 
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 #: Containers whose only job is to call the module inside.
 _WRAPPERS = {
-    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    _COMPILED: "_orig_mod",
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
 }
@@ -48,8 +49,8 @@ def join(*parts: str) -> str:
 
 
 def unwrap(modules: Modules) -> Modules:
-    """The modules without a wrapper around the whole."""
-    while (root := modules.get("")) and (inner := _WRAPPERS.get(root.class_name)):
+    """The modules without a wrapper around the whole; one that does more than to call them is left, to be refused."""
+    while (root := modules.get("")) and not root.hooked and (inner := _WRAPPERS.get(root.class_name)):
         modules = {name.removeprefix(inner).removeprefix("."): n for name, n in modules.items() if name}
     return modules
 
@@ -144,8 +145,7 @@ class Checkpoint:
         else:
             own, buffers, inner = (_dict(state, name) for name in ("_parameters", "_buffers", "_modules"))
             self._count_parts(own, buffers, inner)
-            hooked = any(_dict(state, name) for name in _HOOKS)
-            names = tuple(map(_label, inner))
+            names, hooked = tuple(map(_label, inner)), _is_hooked(record.name, state)
             node = Node(record.name, state, self._entries({**own, **buffers}, path), names, hooked)
         self._add(modules, path, node)
         for key, value in inner.items():
@@ -176,6 +176,12 @@ def _kind(value: Record | list | tuple) -> str:
 def _dict(state: dict, name: str) -> dict:
     value = state.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def _is_hooked(class_name: str, attributes: dict) -> bool:
+    """Whether a module does something else than its class: by hooks, or a forward of its own as torch.compile has."""
+    replaced = "forward" in attributes and class_name != _COMPILED
+    return replaced or any(_dict(attributes, name) for name in _HOOKS)
 
 
 def _is_module(record: Record) -> bool:
@@ -227,11 +233,13 @@ def is_live_module(value: object) -> bool:
 def from_live(module: object) -> Modules:
     """Modules of a live ``torch.nn.Module``."""
     modules: Modules = {}
-    _walk_live(module, "", modules)
+    _walk_live(module, "", modules, Limits().nesting)
     return unwrap(modules)
 
 
-def _walk_live(module: object, path: str, modules: Modules) -> None:
+def _walk_live(module: object, path: str, modules: Modules, depth: int) -> None:
+    if depth == 0:
+        raise UnsupportedModelError(f"{path[:80]}...: modules nested too deeply; does one contain itself?")
     cls = type(module)
     class_name = f"{cls.__module__}.{cls.__qualname__}"
     if not is_live_module(module):
@@ -241,10 +249,9 @@ def _walk_live(module: object, path: str, modules: Modules) -> None:
     own = {**attributes["_parameters"], **attributes["_buffers"]}
     entries = {name: _live_entry(join(path, name), tensor) for name, tensor in own.items() if tensor is not None}
     inner = {name: child for name, child in attributes["_modules"].items() if child is not None}
-    hooked = any(attributes.get(name) for name in _HOOKS) or "forward" in attributes
-    modules[path] = Node(class_name, attributes, entries, tuple(inner), hooked)
+    modules[path] = Node(class_name, attributes, entries, tuple(inner), _is_hooked(class_name, attributes))
     for name, child in inner.items():
-        _walk_live(child, join(path, name), modules)
+        _walk_live(child, join(path, name), modules, depth - 1)
 
 
 def _live_entry(source: str, tensor) -> Entry:

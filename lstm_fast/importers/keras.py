@@ -16,7 +16,7 @@ from ..spec import ModelSpec
 from ._hdf5 import read_hdf5
 from ._keras_config import Version, parse_json, show
 from ._keras_model import build_model, draft_model, flat
-from ._keras_weights import from_groups, from_paths, legacy_groups
+from ._keras_weights import from_groups, from_paths, frozen_last, inherited_frozen_last, legacy_groups
 
 if TYPE_CHECKING:
     from ._zip import SafeZip
@@ -65,9 +65,12 @@ def read_keras_h5(data: bytes, config: bytes | None, limits: Limits) -> ModelSpe
         raise UnsupportedModelError(
             f"a file of Keras {version or '1'}; load it with Keras 2 (2.3.1 reads it) and save it again"
         )
-    drafts = draft_model(described, Version(version), limits)
-    found = from_paths(flat(drafts), file) if file.layers is None else from_groups(drafts, legacy_groups(file))
-    return build_model(drafts, found)
+    writer = Version(version)
+    drafts = draft_model(described, writer, limits)
+    if file.layers is None:
+        return build_model(drafts, from_paths(flat(drafts), file))
+    order = frozen_last if writer.keras3 else inherited_frozen_last
+    return build_model(drafts, from_groups(drafts, legacy_groups(file), order))
 
 
 def _text(value: object) -> str:

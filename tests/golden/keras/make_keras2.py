@@ -172,6 +172,7 @@ def main():
         np.savez_compressed(HERE / f"{name}.npz", x=x, y=model.predict(x, verbose=0))
     make_weights_with_config()
     make_functional()
+    make_nested()
     make_cudnn()
 
 
@@ -196,6 +197,20 @@ def make_functional():
     model.save(HERE / "k2_functional.keras")
     model.save(HERE / "k2_functional.h5", include_optimizer=False)
     np.savez_compressed(HERE / "k2_functional.npz", x=x, y=model.predict(x, verbose=0))
+
+
+def make_nested():
+    """A model called by another, of which a part is frozen."""
+    rng = np.random.default_rng(5)
+    entry = keras.Input((None, 3))
+    frozen = layers.TimeDistributed(layers.Dense(4, trainable=False))
+    inner = keras.Model(entry, layers.Dense(4)(frozen(layers.LSTM(4, return_sequences=True)(entry))), name="inner")
+    outer = keras.Input((None, 3))
+    model = keras.Model(outer, layers.SimpleRNN(3)(inner(outer)))
+    randomize(model, rng)
+    x = sequence(rng, 5, 3)
+    model.save(HERE / "k2_nested_called.h5", include_optimizer=False)
+    np.savez_compressed(HERE / "k2_nested_called.npz", x=x, y=model.predict(x, verbose=0))
 
 
 def make_cudnn():
