@@ -57,7 +57,8 @@ format: $(VENV)/with-lint
 	$(VENV)/bin/clang-format -i csrc/*.[ch] bench/*.c tests/c/*.c
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info lstm_fast/_libs lstm_fast/*.so .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist *.egg-info lstm_fast/_libs lstm_fast/*.so .pytest_cache .hypothesis .ruff_cache .benchmarks
+	rm -rf bench/results examples/output
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # What follows are stamp files: each is as new as the last run of its recipe, settings as its last change.

@@ -35,6 +35,7 @@ BASELINE = ["-march=x86-64"] if X86_64 else []
 #: Of the kernels: loops begin with a line of the cache, however large the units are that the linker puts before them.
 ALIGNMENT = ["-falign-functions=64", "-falign-loops=64"]
 
+NO_SYMBOLS = ["-g0"]  # Python's own -g would make the library twelve times as large; the builder's CFLAGS may ask again
 WARNINGS = ["-Wall", "-Wextra"]  # for the core; generated code has its own ideas
 #: What the promised bits rest on, so it comes after the builder's CFLAGS; -O3 comes before, for a sanitizer says -O1.
 SEMANTICS = ["-std=c11", "-pthread", "-fvisibility=hidden", "-fno-fast-math", "-fno-math-errno", "-ffp-contract=off"]
@@ -73,12 +74,13 @@ def blas_macros(name: str, prefix: str, library: str) -> list:
 def flags_by_unit(bridge: str, isas: list[str]) -> dict[str, list[str]]:
     """Compiler flags of the generated bridge and of every unit of the core that can be built, by source path."""
     user = shlex.split(os.environ.get("CFLAGS", ""))
-    units = {bridge: ["-O3", *user, *SEMANTICS, *BASELINE]}
+    units = {bridge: ["-O3", *NO_SYMBOLS, *user, *SEMANTICS, *BASELINE]}
     for source in sorted(CSRC.glob("*.c")):
         isa = source.stem.removesuffix("_f64").rpartition("_")[2]
         if isa not in ISA_FLAGS or isa in isas:
             alignment = ALIGNMENT if source.stem.startswith("kernels_") else []
-            units[str(source)] = ["-O3", *alignment, *WARNINGS, *user, *SEMANTICS, *ISA_FLAGS.get(isa, BASELINE)]
+            tuned = ["-O3", *alignment, *NO_SYMBOLS, *WARNINGS]
+            units[str(source)] = [*tuned, *user, *SEMANTICS, *ISA_FLAGS.get(isa, BASELINE)]
     return units
 
 
