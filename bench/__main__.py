@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SECONDS, QUICK_SECONDS = 1.0, 0.05
+LONGEST = 3600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.engines or options.threads or options.sections:
             parser.error("--check chooses engines, threads and sections itself; leave --engines and the like out")
         options.threads, options.sections = [1], ["shapes"]
-    if not options.seconds > 0:
-        parser.error("--seconds: expected more than 0")
+    if not 0 < options.seconds <= LONGEST:
+        parser.error(f"--seconds: expected more than 0 and at most {LONGEST}")
     os.environ["KERAS_BACKEND"] = "torch"
 
     from .suite import UsageError, run

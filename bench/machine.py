@@ -12,6 +12,9 @@ import lstm_fast as lf
 
 from .engines import Engine
 
+#: What the libraries beneath the engines read once, when they are loaded.
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+
 #: Beginnings of environment variables that change how an engine computes.
 VARIABLES = (
     *("ATEN_", "CC", "DNNL_", "GOMP_", "KERAS_", "KMP_", "LSTM_FAST_", "MKL_", "NPY_", "OMP_", "ONEDNN_", "OPENBLAS_"),

@@ -83,7 +83,11 @@ def with_section(text: str, body: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.readme", description=__doc__.partition("\n")[0])
     parser.add_argument("result", type=Path, metavar="RESULT.json", help="what python -m bench has written")
-    result = Result.read(parser.parse_args(arguments).result)
+    file = parser.parse_args(arguments).result
+    try:
+        result = Result.read(file)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        parser.error(f"{file} is no result of python -m bench: {error!r}")
     picture = svg.standalone(charts.ratios(result.full))
     text = with_section(README.read_text(), section(result))
     Result([replace(run, curves={}) for run in result.full]).write(RESULT)

@@ -140,7 +140,7 @@ def slow_paths(cells: Sequence[Cell]) -> str:
     mean = geometric_mean(cell.ratio_to("torch") for cell in found)
     if mean is None:
         return ""
-    where = f"at the {len(found)} shapes where it has no fused path (GRU, ragged batches, projections)"
+    where = f"at the {len(found)} shapes where it has no fused path (GRU, RNN, ragged batches, projections)"
     return f"PyTorch alone {where}: {mean:.2f}."
 
 

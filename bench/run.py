@@ -1,6 +1,6 @@
 """One process that measures with one number of threads: ``python -m bench.run OUT.json < job.json``.
 
-The suite starts it with the threads pinned in the environment, before NumPy or any engine is imported.
+The suite starts it with the number of threads set in the environment, before NumPy or any engine is imported.
 """
 
 from __future__ import annotations

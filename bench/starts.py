@@ -18,6 +18,7 @@ from lstm_fast.check import difference
 from lstm_fast.fileformat import write_lstmf
 from lstm_fast.spec import ModelSpec
 
+from .machine import THREAD_VARIABLES
 from .measure import TOLERANCE, DisagreementError
 from .progress import progress
 from .results import Start
@@ -75,8 +76,8 @@ FILES: dict[str, tuple[str, Callable[[ModelSpec, Path], Any]]] = {
 def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, Start]:
     """Medians over ``rounds`` of fresh processes in turn, after one round that fills the caches of the disk.
 
-    Every process inherits this one's environment, and with it the number of threads; but all find their modules
-    compiled to bytecode, as installed ones are, whether or not this environment lets Python write any.
+    Every process has one thread, whatever else is measured, and finds its modules compiled to bytecode, as installed
+    ones are, whether or not this environment lets Python write any.
 
     Raises:
         DisagreementError: a first output is not the reference's.
@@ -86,7 +87,8 @@ def measure_starts(engines: Sequence[str], rounds: int = ROUNDS) -> dict[str, St
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "x.npy", x)
-        environment = os.environ | {"PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+        compiled = {"PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+        environment = os.environ | compiled | dict.fromkeys(THREAD_VARIABLES, "1")
         commands = {BASE: ["", folder / "x.npy", folder / "y.npy"]}
         for engine in engines:
             if engine in FILES:

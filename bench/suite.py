@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstm_fast.config import choose_threads
+from lstm_fast.config import MOST_THREADS, choose_threads
 
 from . import page, report, scaling
 from .engines import OURS, every_engine
+from .machine import THREAD_VARIABLES
 from .results import Result, Run
 from .run import Job
 from .shapes import SHAPES, Shape, read_shapes
@@ -23,9 +24,6 @@ from .shapes import SHAPES, Shape, read_shapes
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results")
 SECTIONS = ("shapes", "scaling", "start")
-#: What the libraries beneath the engines read once, when they are loaded.
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-
 #: Idle threads of OpenBLAS otherwise run for a second: 2^22 is some 1 ms of clocks, and turns are 10 ms.
 QUIET = {"OPENBLAS_THREAD_TIMEOUT": "22"}
 
@@ -38,20 +36,22 @@ def run(options: argparse.Namespace) -> int:
     """What ``python -m bench`` does; the exit code.
 
     Raises:
-        UsageError: no such shapes, engines or sections.
+        UsageError: no such shapes, engines or sections, or a result that could not be written.
     """
-    runs = []
-    for job in jobs(options):
+    runs: list[Run] = []
+    wanted, file = jobs(options), _file(options.json)
+    for job in wanted:
         found = _carried_out(job)
         if found is None:
             return 1
         runs.append(found)
         print(report.run_text(found), end="\n\n", flush=True)
+        Result(runs).write(file)  # what is measured by now, should the next process fail
     result = Result(runs)
     for table in (report.threads_table(result.full), report.starts_table(result.starts)):
         if table.rows:
             print(table, end="\n\n")
-    _save(options.json or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json", result)
+    _save_report(file, result)
     if not options.check:
         return 0
     text, passed = report.check_table(runs[0].cells)
@@ -71,6 +71,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     shapes = _shapes(options.shapes or SHAPES, options.match)
     engines = _engines(list(report.REQUIRED) if options.check else options.engines)
     wanted = options.threads or sorted({1, choose_threads("auto")})
+    if wanted[-1] > MOST_THREADS:
+        raise UsageError(f"--threads: expected at most {MOST_THREADS}, got {wanted[-1]}")
     counts = scaling.thread_counts(wanted) if "scaling" in sections else wanted
     found: list[Job] = []
     for threads in counts:
@@ -120,17 +122,31 @@ def _engines(names: Sequence[str] | None) -> list[str]:
 
 def _carried_out(job: Job) -> Run | None:
     """The job's results from a process of its own, None where it failed and has said why."""
-    pinned = dict.fromkeys(THREAD_VARIABLES, str(job.threads)) | QUIET
+    threads = dict.fromkeys(THREAD_VARIABLES, str(job.threads)) | QUIET
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run.json")
         command = [sys.executable, "-m", "bench.run", str(out)]
-        done = subprocess.run(command, input=job.to_json(), text=True, cwd=ROOT, env=os.environ | pinned, check=False)
+        done = subprocess.run(command, input=job.to_json(), text=True, cwd=ROOT, env=os.environ | threads, check=False)
         return None if done.returncode else Run.from_json(json.loads(out.read_text()))
 
 
-def _save(file: Path, result: Result) -> None:
-    """The result, and beside it the report."""
-    result.write(file)
+def _file(asked: Path | None) -> Path:
+    """Where the result goes, found before anything is timed to be a place for one; the report goes beside it."""
+    file = asked or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    if file.suffix == ".html":
+        raise UsageError(f"--json: {file} would be overwritten by the report, which has that name with .html")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--json: nothing can be written beside {file}: {error}") from error
+    if file.is_dir():
+        raise UsageError(f"--json: {file} is a folder")
+    return file
+
+
+def _save_report(file: Path, result: Result) -> None:
     print(f"written: {file}")
     try:
         text = page.page(result)

@@ -32,7 +32,9 @@ def _tamed(stack: Recurrent) -> Recurrent:
 
     def tamed(cell):
         factor = min(1, 2 / np.sqrt(cell.hidden_size))
-        return replace(cell, **{name: (value.astype(np.float64) * factor).astype(value.dtype) for name, value in cell.tensors()})
+        return replace(
+            cell, **{name: (value.astype(np.float64) * factor).astype(value.dtype) for name, value in cell.tensors()}
+        )
 
     return replace(stack, layers=tuple(tuple(tamed(cell) for cell in directions) for directions in stack.layers))
 

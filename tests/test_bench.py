@@ -16,6 +16,7 @@ from bench import measure as measuring
 from bench import scaling, suite
 from bench.cells import FLOAT32, Cell
 from bench.engines import OURS, OURS_BLAS, Engine, Run, every_engine
+from bench.machine import THREAD_VARIABLES
 from bench.measure import DisagreementError, measure
 from bench.results import Result
 from bench.run import Job
@@ -178,6 +179,48 @@ def test_a_fresh_process_is_measured(monkeypatch):
     assert found["numpy"].more_milliseconds == found["numpy"].more_mebibytes == 0
 
 
+def test_the_first_round_of_starts_is_not_counted(monkeypatch):
+    monkeypatch.setattr("bench.starts.SHAPE", Shape("lstm", 1, 3, 4, 5))
+    monkeypatch.setattr("bench.starts.difference", lambda *_: 0)
+    monkeypatch.setattr("bench.starts.np.load", lambda *_: None)
+    begun: list[str] = []
+
+    def start(engine, arguments, environment):
+        assert {environment[name] for name in THREAD_VARIABLES} == {"1"}
+        begun.append(engine)
+        return (1000.0, 1000.0) if begun.count(engine) == 1 else (5.0 + (engine == OURS), 7.0)
+
+    monkeypatch.setattr("bench.starts._start", start)
+    found = measure_starts([OURS], rounds=3)
+    assert begun == ["numpy", OURS] * 4
+    ours = found[OURS]
+    assert (ours.milliseconds, ours.mebibytes, ours.more_milliseconds, ours.more_mebibytes) == (6.0, 7.0, 1.0, 0.0)
+
+
+def test_the_number_of_threads_is_fixed_for_every_library(monkeypatch):
+    given = {}
+
+    def run(command, *, env, **_):
+        given.update(env)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(suite.subprocess, "run", run)
+    [job] = jobs(threads=[3], sections=["shapes"])
+    assert suite._carried_out(job) is None
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+    assert [given[name] for name in names] == ["3"] * 4
+
+
+def test_what_is_measured_is_kept_where_the_next_process_fails(monkeypatch, tmp_path, capsys):
+    kept = Result.read(ROOT / "docs" / "benchmarks.json").runs[0]
+    found = iter([kept, None])
+    monkeypatch.setattr(suite, "_carried_out", lambda _: next(found))
+    options = Namespace(shapes=None, match="", engines=["numpy"], sections=["shapes"], threads=[1, 2], check=False)
+    options.seconds, options.json = 1.0, tmp_path / "new" / "out.json"
+    assert suite.run(options) == 1
+    assert Result.read(options.json).runs == [kept]
+
+
 # the plan
 
 
@@ -239,6 +282,10 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path):
         (("--shapes", "nowhere.txt"), "--shapes: "),
         (("--sections", "verdict"), "--sections: expected some of shapes, scaling, start, got verdict"),
         (("--threads", "0"), "expected at least 1 thread, got 0"),
+        (("--threads", "257"), "--threads: expected at most 256, got 257"),
+        (("--seconds", "inf"), "--seconds: expected more than 0 and at most 3600"),
+        (("--json", "out.html"), "--json: out.html would be overwritten by the report"),
+        (("--json", "/proc/nowhere/out.json"), "--json: nothing can be written beside /proc/nowhere/out.json"),
         (("--check", "--threads", "2"), "--check chooses"),
     ],
 )

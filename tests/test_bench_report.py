@@ -197,6 +197,8 @@ def test_the_machines_peaks_are_measured(monkeypatch, threads):
     assert (speeds.threads, speeds.footprint) == (threads, 2**15)
     assert speeds.lanes in (8, 16)
     assert min(speeds.gflops, speeds.gigabytes, speeds.gigahertz) > 0
+    alone = probes["peak gigahertz"].work / times["peak gigahertz"].median / 1e3
+    assert speeds.gigahertz == pytest.approx(alone / threads, rel=1e-3)  # of a core, not of all
 
 
 # files

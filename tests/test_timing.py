@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 import threading
 from contextlib import contextmanager
@@ -34,6 +35,33 @@ def test_calls_take_turns():
     assert {len(value.rounds) for value in times.values()} == {3}
     assert len(order) <= 9
     assert {order.count(name) for name in "abc"} <= {2, 3}  # one round may end with what the next begins with
+
+
+def test_the_order_within_a_round_changes(monkeypatch):
+    monkeypatch.setattr(timing, "LEAD_NS", 0)
+    monkeypatch.setattr(timing, "TURN_NS", 0)
+    turns = []
+    time_in_turn({name: lambda name=name: turns.append(name) for name in "abcdefgh"}, seconds=0)
+    order = "".join(turns)[::2]  # each turn is one call that leads in and one that is timed
+    rounds = [order[start : start + 8] for start in range(0, len(order), 8)]
+    assert len(set(rounds)) > 1
+    assert {"".join(sorted(names)) for names in rounds} == {"abcdefgh"}
+
+
+def test_a_turn_is_led_in_and_nothing_is_collected_meanwhile(monkeypatch):
+    monkeypatch.setattr(timing, "LEAD_NS", 5_000_000)
+    monkeypatch.setattr(timing, "TURN_NS", 0)
+    collecting = []
+
+    def call():
+        collecting.append(gc.isenabled())
+        sleep(0.001)
+
+    times = time_in_turn({"a": call}, seconds=0)["a"]
+    assert not any(collecting)
+    assert gc.isenabled()
+    timed = sum(map(len, times.rounds))
+    assert len(collecting) - timed >= 2 * len(times.rounds)
 
 
 def test_threads_that_cannot_be_seen(monkeypatch):

@@ -1,6 +1,7 @@
-"""OpenVINO on its CPU plugin: one infer request, reused, whose arrays are shared and not copied.
+"""OpenVINO on its CPU plugin: one infer request, used again, with tensors bound to it that share the arrays' memory.
 
-It computes in bfloat16 unasked on CPUs that have it; here it is told which precision to use.
+Arrays given to every call would be wrapped anew, which takes it some 25 to 60 µs. It computes in bfloat16 unasked on
+CPUs that have it; here it is told which precision to use.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ class OpenVino(Engine):
         request = compiled.create_infer_request()
         layers = len(spec.recurrent[0].layers)
         inputs = list(onnx_inputs(feed, layers).values())
+        for index, array in enumerate(inputs):
+            request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
 
         def call():
-            return request.infer(inputs, share_inputs=True, share_outputs=True)
+            return request.infer(share_outputs=True)
 
+        call.inputs = inputs  # a tensor does not keep the memory alive that it shares
         return Run(
             call,
             lambda result: onnx_output(result[0]),

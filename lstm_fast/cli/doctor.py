@@ -17,7 +17,7 @@ _OK, _NOTE, _PROBLEM = "ok", "note", "problem"
 _TOLERANCE = 1e-5
 _OPTIONAL = {
     "h5py": ("keras", "needed to read .keras and .h5 files"),
-    "tqdm": ("cli", "shows progress in predict"),
+    "tqdm": ("cli", "shows progress in predict and bench"),
     "matplotlib": ("plot", "draws the plots of the examples"),
 }
 
