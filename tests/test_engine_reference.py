@@ -141,6 +141,16 @@ def test_features_are_masked_in_the_precision_of_the_weights(engine_options, val
         assert [not step.any() for step in reference.forward(which, x)[0][0]] == masked
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_state_of_equal_bytes_is_no_state_of_zeros(cell, engine_options):
+    kind, options = CELLS[cell]
+    spec = network(stack(kind, 5, 16, **options))
+    state = random_state(spec, 2)
+    for array in state if isinstance(state, tuple) else (state,):
+        array.view(np.uint8)[:] = 0x3F
+    check(spec, inputs(spec, 2, 2), state, **engine_options)
+
+
 def test_a_threshold_lets_a_nan_pass(engine_options, dtype):
     cut = Activation("thresholded_relu", 0.5)
     x = np.array([[[np.nan, 0.5, 0.75]]], dtype)

@@ -15,7 +15,8 @@ from nets import bits, inputs, network, random_state
 from specs import dense, embedding, stack
 
 from lstm_fast import IndexRangeError, Model
-from lstm_fast.spec import Masking, Softmax
+from lstm_fast.activations import LINEAR
+from lstm_fast.spec import Dense, Masking, Softmax
 
 CHAIN = network(
     Masking("mask"),
@@ -311,6 +312,21 @@ def test_subnormal_numbers_live_outside_calls(num_threads, engine_options):
             assert subnormals_live()
             assert pool.submit(subnormals_live).result()
         assert all(pool.map(lambda _: subnormals_live(), range(9)))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the floating-point mode of x86-64")
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_subnormal_numbers_are_zeros_inside_calls(num_threads):
+    """As numbers that come in, and as products that would go out."""
+    tiny = np.float32(1e-40)
+    layer = Dense("dense", np.array([[1.0], [1e-20]], np.float32), None, LINEAR)
+    model = Model(network(layer), num_threads=num_threads)
+    x = np.array([tiny, 1e-20, 1.0], np.float32).reshape(1, 3, 1)
+    for batch in (1, 64):
+        y = model.predict(np.repeat(x, batch, axis=0))
+        np.testing.assert_array_equal(
+            y, np.repeat([[[0, 0], [1e-20, 0], [1, 1e-20]]], batch, axis=0).astype(np.float32)
+        )
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="FE_UPWARD of x86-64")

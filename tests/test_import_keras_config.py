@@ -223,6 +223,17 @@ def test_activation_layers(item, expected):
     assert spec_of(sequential(layer("LSTM", units=2), item)).layers[1].activation == expected
 
 
+def test_a_mask_value_is_what_its_layer_compares_with():
+    for version, dtype, value in (
+        ("3.8", None, np.float32(0.1)),
+        ("2.15", None, np.float32(0.1)),
+        ("2.15", "float64", 0.1),
+    ):
+        masking = layer("Masking", mask_value=0.1, dtype=dtype)
+        spec = spec_of(sequential(masking, layer("LSTM", units=2, dtype=dtype)), version)
+        assert spec.layers[0].mask_value == float(value)
+
+
 def test_what_has_no_effect_at_inference_is_dropped():
     spec = spec_of(
         sequential(
