@@ -44,7 +44,8 @@ def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
     contiguous = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
     if array.dtype == dtype and array.flags.aligned and contiguous:
         return array
-    return np.ascontiguousarray(array, dtype)
+    with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, as in any framework, without a word
+        return np.ascontiguousarray(array, dtype)
 
 
 def as_ids(value: Any, name: str) -> np.ndarray:

@@ -27,7 +27,8 @@ class Model(Engine):
     Args:
         spec: the network. What runs is a packed copy; :attr:`spec` has read-only views of these weights, so arrays of
             the caller's that change later change what :meth:`save` writes.
-        dtype: "float32" (also for float64 weights, which are rounded) or "float64".
+        dtype: "float32" (also for float64 weights, which are rounded) or "float64" (float32 weights stay as they are,
+            and so do biases that an importer summed in float32).
         backend: "packed" (own kernels), or "blas"; default: ``LSTM_FAST_BACKEND``, then "packed".
         num_threads: threads a call may use, or "auto"; default: ``LSTM_FAST_NUM_THREADS``, then 1.
         isa: instruction set; default: ``LSTM_FAST_ISA``, then the best one here.

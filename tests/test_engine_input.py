@@ -315,6 +315,14 @@ def test_dlpack_that_fails(model):
     refused(model, DTypeError, ["x: cannot be read as an array"], BrokenDlpack())
 
 
+def test_numbers_beyond_the_engines_precision(model):
+    """They become infinite as a cast makes them, and no warning of NumPy's comes out of a call."""
+    huge = np.full((1, 2, model.spec.input_size), 1e300)
+    infinite = np.full(huge.shape, np.inf, np.float32)
+    for x in (huge, huge.tolist()):
+        np.testing.assert_array_equal(model.predict(x), model.predict(infinite))
+
+
 def test_the_other_precision(engine_options):
     """float64 input is rounded to the network's float32, float32 input is taken as it is by a float64 network."""
     x = inputs(LSTM, 2, 5, dtype=np.float64)

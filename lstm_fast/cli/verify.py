@@ -162,5 +162,9 @@ def _text(model: Model, checks: list[_Check], failed: list[str]) -> str:
     if failed == ["against"]:
         lines.append("The file does not hold the source's model: import it again, or see whether SRC is the right one.")
     elif failed:
-        lines.append("The engine does not compute what the file means: try --backend and --isa, and report it.")
+        lines.append(
+            "The engine does not compute what the file means"
+            + (", or float32 is too coarse for its weights: try --dtype float64" if model.dtype == "float32" else "")
+            + "; try --backend and --isa, and report what fails."
+        )
     return "\n".join(lines)
