@@ -146,7 +146,7 @@ struct lf_plan {
     int64_t least_sweep;  /* lf_least_sweep() */
     int64_t num_nodes, num_stages, num_cells;
     int64_t rows_at_once; /* of a batch: bounds the memory of a call, and the time between two polls */
-    int64_t step_work;    /* most multiply-adds that a node takes for a step of a row */
+    int64_t rows_a_block; /* steps of rows at most, for the same reason */
     int makes_mask, two_directions;
     lf_node *nodes;
     lf_stage *stages;

@@ -8,6 +8,10 @@
  * them all would take more multiply-adds than a slow CPU does in some 50 ms. */
 enum { MOST_ROWS = 256, LEAST_ROWS = 12, STEP_WORK = 1 << 30 };
 
+/* Multiply-adds of a block of steps, between two polls: one row, whose weights come from memory, makes some 10^10 a
+ * second. */
+static const int64_t BLOCK_WORK = (int64_t)1 << 32;
+
 /* BLAS counts in int; the product of gates, padding and 64-bit sizes stays far below 2^63 under the same bound. */
 static int is_size(int64_t n) { return n > 0 && n <= INT_MAX / 8; }
 
@@ -182,7 +186,7 @@ static void add_work(lf_node *node, const lf_part *part) {
 }
 
 static void count_work(lf_plan *plan) {
-    plan->step_work = 1;
+    int64_t most = 1;
     for (int64_t i = 0; i < plan->num_nodes; i++) {
         lf_node *node = &plan->nodes[i];
         add_work(node, &node->part);
@@ -190,9 +194,10 @@ static void count_work(lf_plan *plan) {
             for (int p = 0; p < node->cells[d].num_parts; p++)
                 add_work(node, &node->cells[d].parts[p]);
         const int64_t work = (node->input_work + node->recurrent_work) / (node->num_directions == 2 ? 2 : 1);
-        plan->step_work = work > plan->step_work ? work : plan->step_work;
+        most = work > most ? work : most;
     }
-    const int64_t rows = STEP_WORK / plan->step_work;
+    plan->rows_a_block = BLOCK_WORK / most;
+    const int64_t rows = STEP_WORK / most;
     plan->rows_at_once = rows > MOST_ROWS ? MOST_ROWS : rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 

@@ -21,10 +21,6 @@
 
 enum { BLOCK_BYTES = 1024 * 1024, BLOCK_ROWS = 192, PIPELINE_BLOCKS = 12, LEAST_BLOCK = 12 };
 
-/* Multiply-adds of a block: a call is polled between blocks, and one row takes its weights from memory at some 10^10 a
- * second. */
-static const int64_t BLOCK_WORK = (int64_t)1 << 32;
-
 int64_t lf_pipeline_block(int64_t time) {
     const int64_t steps = (time + PIPELINE_BLOCKS - 1) / PIPELINE_BLOCKS;
     return steps > LEAST_BLOCK ? steps : LEAST_BLOCK;
@@ -72,9 +68,8 @@ static int64_t block_steps(const lf_plan *plan, const lf_extent *extent) {
     const int64_t fitting = (int64_t)((blas ? BLOCK_BYTES / 2 : BLOCK_BYTES) / (step ? step : 1));
     const int64_t least = blas ? 1 : (BLOCK_ROWS + batch - 1) / batch;
     int64_t steps = fitting > BLOCK_ROWS ? BLOCK_ROWS : fitting < least ? least : fitting;
-    const int64_t soon = 1 + BLOCK_WORK / plan->step_work / (batch ? batch : 1);
-    if (steps > soon)
-        steps = soon;
+    if (steps * batch > plan->rows_a_block)
+        steps = plan->rows_a_block > batch ? plan->rows_a_block / batch : 1;
     if (extent->pipelined && steps > lf_pipeline_block(time))
         steps = lf_pipeline_block(time);
     const int64_t blocks = (time + steps - 1) / steps;
