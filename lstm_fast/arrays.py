@@ -48,6 +48,12 @@ def as_real(value: Any, dtype: np.dtype, name: str) -> np.ndarray:
         return np.ascontiguousarray(array, dtype)
 
 
+def single(value: float) -> float:
+    """``value`` as a float32 holds it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
 def as_ids(value: Any, name: str) -> np.ndarray:
     """Integer ids as int64."""
     array = as_array(value, name)

@@ -10,9 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import numpy as np
-
 from ..activations import LINEAR, Activation
+from ..arrays import single
 from ..errors import ModelFormatError, UnsupportedModelError
 from ..limits import Limits
 
@@ -297,12 +296,6 @@ def _relu(config: Config) -> Activation:
 def _thresholded(config: Config, threshold: float) -> Activation:
     """Keras compares in the layer's precision, where 0.2 is another number."""
     return Activation("thresholded_relu", threshold if config.policy == "float64" else single(threshold))
-
-
-def single(value: float) -> float:
-    """``value`` as a float32 holds it."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
 
 
 def show(value: object) -> str:

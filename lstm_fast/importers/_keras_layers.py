@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..activations import LINEAR, Activation
+from ..arrays import single
 from ..errors import UnsupportedModelError
 from ..spec import Cell, Dense, Elementwise, Embedding, Layer, Masking, Recurrent, Softmax
 from ._gates import GATE_NOTES, keras_cell, keras_cudnn_arrays
@@ -24,7 +25,6 @@ from ._keras_config import (
     activation_or_softmax,
     class_of,
     show,
-    single,
     snake_case,
     unsupported_class,
 )
